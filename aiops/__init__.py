@@ -1,0 +1,3 @@
+"""AIOps observability assistant."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,341 @@
+"""Ports: what one part asks of another, implemented elsewhere and injected by wiring.
+
+The first half are plug-in kinds: a plug-in is one file with one class deriving from its port, an
+``Options`` model and a docstring. The second half are the seams inside ``aiops``.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from aiops.core.action import Action, ExecutionResult
+from aiops.core.anomaly import Batch, Scores, State
+from aiops.core.cost import CostQuery, CostSeries, CostTable
+from aiops.core.evidence import Answer
+from aiops.core.incident import Alert, Notification
+from aiops.core.principal import Principal
+from aiops.core.query import Question
+from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, SampleBlock
+from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
+
+
+class Clock(Protocol):
+    """The time, in ms UTC; tests pass their own."""
+
+    def __call__(self) -> int: ...
+
+
+def system_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class PluginOptions(BaseModel):
+    """Base of every ``Options``: unknown keys are an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginContext:
+    """What wiring gives a plug-in beside its options: its configured name and the clock."""
+
+    name: str
+    clock: Clock = system_clock
+
+
+OptionsT = TypeVar("OptionsT", bound=PluginOptions)
+
+
+class Plugin(ABC, Generic[OptionsT]):
+    """A plug-in of some kind. ``extra`` names the optional install that it needs, if any."""
+
+    Options: ClassVar[type[PluginOptions]] = PluginOptions
+    extra: ClassVar[str] = ""
+
+    def __init__(self, options: OptionsT, context: PluginContext) -> None:
+        self.options = options
+        self.context = context
+
+    def close(self) -> None:
+        """Release clients. Called once at shutdown."""
+        return None
+
+
+# ------------------------------------------------------------------ plug-in kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """One poll of a source. ``cursor`` is stored after the rows are committed and given to the next poll."""
+
+    samples: SampleBlock = field(default_factory=SampleBlock.empty)
+    metadata: tuple[MetricMetadata, ...] = ()
+    logs: tuple[LogRecord, ...] = ()
+    spans: tuple[Span, ...] = ()
+    changes: tuple[ChangeEvent, ...] = ()
+    cursor: str = ""
+    done: float = 1.0
+    """Share of the backlog fetched, in [0, 1]; below 1 the collector polls again at once."""
+
+
+class TelemetrySource(Plugin[OptionsT]):
+    """``connectors/telemetry``: something to pull from. Deliver nothing rather than half."""
+
+    interval_s: float = 15.0
+
+    @abstractmethod
+    def poll(self, cursor: str) -> Collected:
+        """Everything since ``cursor`` (empty at first). Raises TransientError or PermanentError."""
+
+
+class MetricQuerier(ABC):
+    """PromQL over some source: our store (``aiops.promql``) or a remote server (a connector).
+
+    All times are ms UTC. Raises :class:`~aiops.core.errors.QueryError` for a bad query,
+    ``TransientError`` when the source is down, late or refuses, ``Forbidden`` for a scope it cannot enforce.
+    """
+
+    name: str = "store"
+
+    @abstractmethod
+    def instant(self, query: str, time_ms: int, principal: Principal) -> QueryResult: ...
+
+    @abstractmethod
+    def range(self, query: str, start_ms: int, end_ms: int, step_ms: int, principal: Principal) -> QueryResult: ...
+
+    @abstractmethod
+    def series(
+        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, principal: Principal, limit: int = 0
+    ) -> list[Labels]: ...
+
+    @abstractmethod
+    def label_names(
+        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[str]: ...
+
+    @abstractmethod
+    def label_values(
+        self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[str]: ...
+
+    @abstractmethod
+    def metadata(self, principal: Principal) -> list[MetricMetadata]: ...
+
+
+class CostSource(Plugin[OptionsT]):
+    """``connectors/clouds``: bills in FOCUS columns."""
+
+    @abstractmethod
+    def tables(self) -> Iterator[CostTable]:
+        """Whole billing periods; an import replaces the periods it brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What a webhook body held."""
+
+    alerts: tuple[Alert, ...] = ()
+    changes: tuple[ChangeEvent, ...] = ()
+
+
+class InboundParser(Plugin[OptionsT]):
+    """``connectors/inbound``: a webhook's body into alerts or changes. Unknown keys are ignored."""
+
+    @abstractmethod
+    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Check the signature or token. Raises ``Forbidden`` when it is wrong."""
+
+    @abstractmethod
+    def parse(self, body: bytes) -> Inbound:
+        """Raises ``InvalidInput`` saying what is wrong."""
+
+
+class Notifier(Plugin[OptionsT]):
+    """``connectors/notifiers``: tells one receiver. ``pages`` is the kind's default for paging."""
+
+    pages: ClassVar[bool] = False
+
+    @abstractmethod
+    def notify(self, notification: Notification) -> str:
+        """Deliver; returns the thread reference, or an empty string.
+
+        Raises ``TransientError`` (tried again) or ``PermanentError`` (dead letter). A second delivery
+        of the same ``notification.id`` or ``dedup_key`` must not be a second page.
+        """
+
+
+class Executor(Plugin[OptionsT]):
+    """``connectors/executors``: carries out actions of the kinds it names."""
+
+    action_kinds: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def dry_run(self, action: Action) -> str:
+        """What would happen, in words, having checked that it can. Raises ``PermanentError`` if it cannot."""
+
+    @abstractmethod
+    def execute(self, action: Action, idempotency_key: str) -> ExecutionResult: ...
+
+
+class ChatModelProvider(Plugin[OptionsT]):
+    """``connectors/llm``: a LangChain chat model for ``provider:model``."""
+
+    @abstractmethod
+    def chat_model(self, model: str) -> Any:
+        """A ``langchain_core`` chat model with time-out and no hidden retries."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """A message from a person. ``thread`` is where the reply goes; ``user`` the surface's user id."""
+
+    surface: str
+    channel: str
+    thread: str
+    user: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """Markdown text, PNG pictures as (file name, alt text, bytes), and approve buttons as (label, value)."""
+
+    text: str
+    pictures: tuple[tuple[str, str, bytes], ...] = ()
+    buttons: tuple[tuple[str, str], ...] = ()
+
+
+class ConversationHandler(Protocol):
+    """Implemented by ``aiops.chat``; called by surfaces from their own threads."""
+
+    def message(self, message: ChatMessage) -> ChatReply: ...
+
+    def button(self, message: ChatMessage, value: str) -> ChatReply: ...
+
+
+class ChatSurface(Plugin[OptionsT]):
+    """``connectors/chat``: a place where people talk to the assistant."""
+
+    @abstractmethod
+    def asgi(self) -> tuple[str, Any] | None:
+        """(path, ASGI app) to mount, or ``None`` where the surface needs no public URL. Call after start."""
+
+    @abstractmethod
+    def start(self, handler: ConversationHandler) -> None: ...
+
+
+class Detector(Plugin[OptionsT]):
+    """``detectors``: an anomaly model over all series at once. Higher scores are more anomalous."""
+
+    family: ClassVar[str] = ""
+
+    @abstractmethod
+    def fit(self, batch: Batch) -> State: ...
+
+    @abstractmethod
+    def score(self, state: State, batch: Batch) -> Scores: ...
+
+    @abstractmethod
+    def update(self, state: State, tick: Batch) -> tuple[State, Scores]:
+        """Score one step, ``tick`` being [S, 1]; O(1) a series; never refits."""
+
+
+class Tool(Plugin[OptionsT]):
+    """``aiops/agent/tools`` and ``aiops.tools`` entry points: a read-only look-up run by the executor."""
+
+    Arguments: ClassVar[type[BaseModel]]
+
+    @abstractmethod
+    def run(self, arguments: BaseModel, principal: Principal) -> Collected: ...
+
+
+# ------------------------------------------------------------------ seams inside aiops
+
+
+class MetricReader(Protocol):
+    """Samples by matchers; implemented by the telemetry store."""
+
+    def scan(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
+    ) -> SampleBlock:
+        """Samples with ``start_ms <= ts <= end_ms`` of series that match and lie in the principal's scope."""
+        ...
+
+    def select_series(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[Labels]: ...
+
+    def metadata(self, principal: Principal) -> list[MetricMetadata]: ...
+
+
+class SignalReader(Protocol):
+    """Logs, spans and changes; implemented by the telemetry store."""
+
+    def logs(self, query: LogQuery, principal: Principal) -> list[LogRecord]: ...
+
+    def log_patterns(
+        self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 50
+    ) -> list[LogPattern]: ...
+
+    def spans(
+        self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 1000
+    ) -> list[Span]: ...
+
+    def service_graph(self, start_ms: int, end_ms: int, principal: Principal) -> ServiceGraph: ...
+
+    def changes(
+        self, start_ms: int, end_ms: int, principal: Principal, service: str = ""
+    ) -> list[ChangeEvent]: ...
+
+
+class CostReader(Protocol):
+    """Daily costs; implemented by the telemetry store."""
+
+    def daily(self, query: CostQuery, principal: Principal) -> CostSeries: ...
+
+
+class TelemetrySink(Protocol):
+    """Writes telemetry; a return means committed and synced. Replaying adds nothing."""
+
+    def append(self, collected: Collected, key: str = "") -> None: ...
+
+
+class AnomalySink(Protocol):
+    """The one door of incidents."""
+
+    def submit(self, alerts: Sequence[Alert]) -> None: ...
+
+
+class Explainer(Protocol):
+    """Turns an anomaly or incident into words and evidence; implemented by the agent."""
+
+    def explain(self, incident_id: str, principal: Principal) -> Answer: ...
+
+
+class BudgetGuard(Protocol):
+    """Asked before a call that costs money; raises ``LimitExceeded`` with kind ``budget``."""
+
+    def check(self, subject: str, expected_cost: float) -> None: ...
+
+
+class UsageLedger(Protocol):
+    """Books what a call cost, USD."""
+
+    def record(self, subject: str, cost: float, details: Mapping[str, str]) -> None: ...
+
+
+class Assistant(Protocol):
+    """Question in, answer out; implemented by the agent, used by api, chat, cli and reports."""
+
+    def ask(self, question: Question, progress: Callable[[str], None] | None = None) -> Answer: ...
+
+
+JobHandler = Callable[[Mapping[str, str]], None]
+"""A job's work; arguments are JSON strings by name."""
+

@@ -1,0 +1,286 @@
+"""All settings in one place: the only reader of the environment and of ``aiops.yaml``.
+
+Order, later wins: defaults, ``aiops.yaml``, environment (``AIOPS_SERVER__PORT=9000``), command-line flags.
+Unknown keys stop the start with the nearest right name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from aiops.core.errors import ConfigError
+
+CONFIG_PLACES = (Path("aiops.yaml"), Path("/etc/aiops/aiops.yaml"))
+
+
+def default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "aiops"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8420, ge=0, le=65535)
+    auth: Literal["none", "keys"] = "none"
+    public_url: str = ""
+    max_body_bytes: int = 64 * 1024 * 1024
+    requests_per_minute: int = 6000
+
+
+class StoreSettings(Section):
+    memory_limit: str = "2GB"
+    threads: int = 2
+    free_space_floor_bytes: int = 256 * 1024 * 1024
+    retention_days: int = 30
+    future_limit_s: int = 600
+    """Samples further ahead of the clock are refused."""
+
+
+class StateSettings(Section):
+    url: str = ""
+    """SQLAlchemy URL; empty means SQLite in the data folder."""
+
+
+class PromqlSettings(Section):
+    lookback_s: int = 300
+    timeout_s: float = 120.0
+    max_samples: int = 50_000_000
+    max_points: int = 11_000
+    experimental_functions: bool = False
+
+
+class PluginSettings(BaseModel):
+    """``plugin`` is the file's name; the remaining keys are that plug-in's options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    plugin: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class ReceiverSettings(PluginSettings):
+    """A notifier. ``pages`` overrides the kind's default; ``matchers`` limit what it is told."""
+
+    pages: bool | None = None
+    matchers: tuple[str, ...] = ()
+
+
+class ConnectorSettings(Section):
+    """Configured plug-ins by name and kind."""
+
+    telemetry: dict[str, PluginSettings] = Field(default_factory=lambda: {"host": PluginSettings(plugin="host")})
+    clouds: dict[str, PluginSettings] = Field(default_factory=dict)
+    inbound: dict[str, PluginSettings] = Field(
+        default_factory=lambda: {"alertmanager": PluginSettings(plugin="alertmanager")}
+    )
+    executors: dict[str, PluginSettings] = Field(default_factory=dict)
+    chat: dict[str, PluginSettings] = Field(default_factory=dict)
+
+
+class WatchSettings(Section):
+    """One watched query. ``direction`` is which way is bad; ``kind`` weighs it in root-cause ranking."""
+
+    query: str
+    step_s: float = 60.0
+    kind: Literal["latency", "errors", "traffic", "saturation", "cost", "other"] = "other"
+    direction: Literal["up", "down", "both"] = "both"
+    unit: str = ""
+
+
+class DetectionSettings(Section):
+    enabled: bool = True
+    step_s: float = 60.0
+    """The step of the default watch list; detection runs when a step closes."""
+    watch: tuple[WatchSettings, ...] = ()
+    """Empty means the default list: rate, errors and duration per service, saturation per host."""
+    detectors: tuple[str, ...] = ("seasonal_residual", "ridge_ar")
+    train_window_s: float = 14 * 86400.0
+    min_points: int = 120
+    max_series: int = 20_000
+    retrain_cron: str = "17 3 * * *"
+
+
+class IncidentSettings(Section):
+    false_alarms_per_day: float = 1.0
+    min_duration_steps: int = 3
+    resolve_after_steps: int = 8
+    resolve_timeout_s: float = 300.0
+    reopen_s: float = 900.0
+    life_cap_s: float = 4 * 3600.0
+    clear_cause_share: float = 0.3
+    action_expiry_s: float = 900.0
+
+
+class LlmSettings(Section):
+    """Used where ``model`` is set or a key is found; otherwise the offline planner answers."""
+
+    model: str = ""
+    """``provider:model``, such as ``openai:gpt-5-mini``."""
+    base_url: str = ""
+    timeout_s: float = 30.0
+    max_cost_per_day: float = 5.0
+    max_calls_per_question: int = 6
+
+
+class AgentSettings(Section):
+    planner: Literal["auto", "offline", "llm"] = "auto"
+    metrics_source: str = ""
+    """A telemetry connector to ask metrics from; empty means the store, or the only Prometheus configured."""
+    zone: str = "UTC"
+    max_series: int = 1000
+    deadline_s: float = 30.0
+    llm: LlmSettings = LlmSettings()
+
+    @field_validator("zone")
+    @classmethod
+    def known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except Exception as error:
+            raise ValueError(f"'{value}' is not an IANA time zone name") from error
+        return value
+
+
+class BudgetSettings(Section):
+    amount: float = Field(gt=0)
+    currency: str = "USD"
+    where: dict[str, str] = Field(default_factory=dict)
+
+
+class CostSettings(Section):
+    budgets: dict[str, BudgetSettings] = Field(default_factory=dict)
+    scope_columns: dict[str, str] = Field(default_factory=dict)
+    """Label name of a scope to the FOCUS column that it restricts."""
+    monthly_variation: float = 0.12
+
+
+class SmtpSettings(Section):
+    host: str = ""
+    port: int = 25
+    sender: str = ""
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    starttls: bool = False
+
+
+class ReportSettings(Section):
+    """A scheduled report: five-field cron in an IANA zone, delivered to a folder, e-mail, or Slack channel."""
+
+    kind: Literal["cost"] = "cost"
+    cron: str = "0 8 * * 1"
+    zone: str = "UTC"
+    to_file: str = ""
+    to_email: tuple[str, ...] = ()
+    to_slack: str = ""
+
+
+class ActionSettings(Section):
+    enabled: bool = True
+    silence_max_s: float = 4 * 3600.0
+
+
+class TelemetrySettings(Section):
+    """The service's own telemetry; ``export_url`` sends it to an OTLP collector as well."""
+
+    interval_s: float = 5.0
+    export_url: str = ""
+    log_level: str = "INFO"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. ``url`` and ``api_key`` are read by the CLI."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AIOPS_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+    )
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    url: str = ""
+    api_key: SecretStr = SecretStr("")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
+    state: StateSettings = StateSettings()
+    promql: PromqlSettings = PromqlSettings()
+    connectors: ConnectorSettings = ConnectorSettings()
+    receivers: dict[str, ReceiverSettings] = Field(default_factory=dict)
+    detection: DetectionSettings = DetectionSettings()
+    incidents: IncidentSettings = IncidentSettings()
+    agent: AgentSettings = AgentSettings()
+    cost: CostSettings = CostSettings()
+    reports: dict[str, ReportSettings] = Field(default_factory=dict)
+    smtp: SmtpSettings = SmtpSettings()
+    actions: ActionSettings = ActionSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    openai_api_key: SecretStr = Field(SecretStr(""), validation_alias="OPENAI_API_KEY")
+    openai_base_url: str = Field("", validation_alias="OPENAI_BASE_URL")
+    slack_bot_token: SecretStr = Field(SecretStr(""), validation_alias="SLACK_BOT_TOKEN")
+    slack_app_token: SecretStr = Field(SecretStr(""), validation_alias="SLACK_APP_TOKEN")
+    slack_signing_secret: SecretStr = Field(SecretStr(""), validation_alias="SLACK_SIGNING_SECRET")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from defaults, the configuration file, the environment and ``overrides`` (flags).
+
+    Args:
+        config: the file to read; without one the first of ``./aiops.yaml``, ``/etc/aiops/aiops.yaml`` that exists.
+        overrides: nested values that win over all else.
+
+    Raises:
+        ConfigError: a file that cannot be read, a wrong value, an unknown key or ``AIOPS_`` variable.
+    """
+    values = _read_yaml(config)
+    _check_environment()
+    try:
+        settings = Settings(**values)
+        if overrides:
+            settings = Settings.model_validate(_merge(settings.model_dump(), overrides))
+    except ValidationError as error:
+        raise ConfigError(_one_line(error), hint="See `aiops config show` for the names and defaults.") from error
+    return settings
+
+
+def _read_yaml(config: Path | None) -> dict[str, Any]:
+    path = config or next((p for p in CONFIG_PLACES if p.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"The configuration file {path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The configuration file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"The configuration file {path} must hold a mapping at its top.")
+    return data
