@@ -103,9 +103,7 @@ class LimitExceeded(AiopsError):
         kind: ``size`` (413), ``rate`` (429) or ``budget`` (429).
     """
 
-    def __init__(
-        self, message: str, *, kind: str = "rate", hint: str = "", retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, kind: str = "rate", hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint)
         self.kind = kind
         self.retry_after_s = retry_after_s

@@ -99,8 +99,9 @@ def load(kind: str, name: str) -> type[Plugin[Any]]:
             f"The {kind} plug-in '{name}' needs the package '{error.name}', which is not installed.",
             hint=f"Install aiops-assistant[{EXTRA_OF.get(name, name)}].",
         ) from error
-    if inspect.isclass(loaded):
-        return loaded
+    if item.entry_point and inspect.isclass(loaded):
+        plugin: type[Plugin[Any]] = loaded
+        return plugin
     own = [
         value
         for value in vars(loaded).values()
@@ -124,7 +125,9 @@ def build(kind: str, plugin: str, options: Mapping[str, Any], context: PluginCon
     try:
         parsed = cls.Options.model_validate(dict(options))
     except ValidationError as error:
-        raise ConfigError(f"{kind} '{context.name}' ({plugin}): {explain(error, list(cls.Options.model_fields))}") from error
+        raise ConfigError(
+            f"{kind} '{context.name}' ({plugin}): {explain(error, list(cls.Options.model_fields))}"
+        ) from error
     return cls(parsed, context)
 
 

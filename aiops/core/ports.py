@@ -64,7 +64,7 @@ class Plugin(ABC, Generic[OptionsT]):
 
     def close(self) -> None:
         """Release clients. Called once at shutdown."""
-        return None
+        return
 
 
 # ------------------------------------------------------------------ plug-in kinds
@@ -261,9 +261,7 @@ class Tool(Plugin[OptionsT]):
 class MetricReader(Protocol):
     """Samples by matchers; implemented by the telemetry store."""
 
-    def scan(
-        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
-    ) -> SampleBlock:
+    def scan(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal) -> SampleBlock:
         """Samples with ``start_ms <= ts <= end_ms`` of series that match and lie in the principal's scope."""
         ...
 
@@ -289,9 +287,7 @@ class SignalReader(Protocol):
 
     def service_graph(self, start_ms: int, end_ms: int, principal: Principal) -> ServiceGraph: ...
 
-    def changes(
-        self, start_ms: int, end_ms: int, principal: Principal, service: str = ""
-    ) -> list[ChangeEvent]: ...
+    def changes(self, start_ms: int, end_ms: int, principal: Principal, service: str = "") -> list[ChangeEvent]: ...
 
 
 class CostReader(Protocol):
@@ -338,4 +334,3 @@ class Assistant(Protocol):
 
 JobHandler = Callable[[Mapping[str, str]], None]
 """A job's work; arguments are JSON strings by name."""
-
