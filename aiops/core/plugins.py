@@ -99,9 +99,8 @@ def load(kind: str, name: str) -> type[Plugin[Any]]:
             f"The {kind} plug-in '{name}' needs the package '{error.name}', which is not installed.",
             hint=f"Install aiops-assistant[{EXTRA_OF.get(name, name)}].",
         ) from error
-    if item.entry_point and inspect.isclass(loaded):
-        plugin: type[Plugin[Any]] = loaded
-        return plugin
+    if inspect.isclass(loaded) and issubclass(loaded, Plugin):
+        return loaded
     own = [
         value
         for value in vars(loaded).values()
