@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -37,8 +38,8 @@ class IncidentStatus(StrEnum):
 
 def fingerprint(labels: Labels) -> str:
     """Stable 16-hex-digit id of a label set."""
-    text = "\xff".join(f"{k}\xfe{v}" for k, v in labels)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    text = json.dumps(labels, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
