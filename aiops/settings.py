@@ -41,6 +41,8 @@ class ServerSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(8420, ge=0, le=65535)
     auth: Literal["none", "keys"] = "none"
+    bootstrap_key_file: Path | None = None
+    """Read once, while there is no key yet: its text becomes the first admin key."""
     public_url: str = ""
     max_body_bytes: int = 64 * 1024 * 1024
     requests_per_minute: int = 6000
