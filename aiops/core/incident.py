@@ -62,6 +62,8 @@ class Alert:
     link: str = ""
     annotations: tuple[tuple[str, Untrusted], ...] = ()
     anomaly: Anomaly | None = None
+    expires_ms: int | None = None
+    """When a firing alert ends by itself unless the sender repeats it; ``None`` where it promises no repeats."""
 
     @property
     def firing(self) -> bool:
@@ -134,6 +136,8 @@ class Incident:
     timeline: tuple[TimelineEntry, ...] = ()
     simulated: bool = False
     paged: bool = False
+    told: tuple[str, ...] = ()
+    """Receivers told of it since it last opened, sorted; the resolve goes to all of them."""
 
     @property
     def active(self) -> bool:

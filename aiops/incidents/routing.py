@@ -1,0 +1,87 @@
+"""Who is told of an incident: receivers, their matchers, and the paging rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import re2
+
+from aiops.core.errors import ConfigError
+from aiops.core.incident import Incident
+from aiops.core.series import Matcher, MatchOp
+
+_MATCHER = re.compile(r'^\s*([a-zA-Z_][a-zA-Z0-9_.]*)\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*$', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A receiver by its configured name.
+
+    Attributes:
+        pages: it wakes people, so it is not told of incidents made of anomalies alone.
+        matchers: all must hold for the incident's labels or those of one of its signals.
+    """
+
+    name: str
+    pages: bool = False
+    matchers: tuple[Matcher, ...] = ()
+
+    def wants(self, incident: Incident) -> bool:
+        """Whether this receiver is to be told of ``incident`` as it stands."""
+        if self.pages and incident.anomaly_only:
+            return False
+        if not self.matchers:
+            return True
+        own = {"severity": incident.severity.value, "service": incident.service, "incident": incident.id}
+        own["simulated"] = "true" if incident.simulated else ""
+        return any(
+            all(_holds(m, {**dict(s.alert.labels), "alertname": s.alert.name, **own}) for m in self.matchers)
+            for s in incident.signals
+        )
+
+
+def route_of(name: str, pages: bool, matchers: Sequence[str] = ()) -> Route:
+    """From settings. Raises ``ConfigError`` for a matcher that cannot be read."""
+    return Route(name, pages, tuple(parse_matcher(text, name) for text in matchers))
+
+
+def parse_matcher(text: str, receiver: str = "") -> Matcher:
+    """``severity="critical"``, ``service=~"a|b"``, with ``=``, ``!=``, ``=~`` or ``!~``."""
+    found = _MATCHER.match(text)
+    if not found:
+        raise ConfigError(
+            f"Receiver '{receiver}': '{text}' is not a matcher.", hint='Write for example severity=~"warning|critical".'
+        )
+    name, op, value = found.groups()
+    if op in ("=~", "!~"):
+        try:
+            re2.compile(value)
+        except re2.error as error:
+            raise ConfigError(f"Receiver '{receiver}': '{value}' is not a regular expression.") from error
+    return Matcher(name, MatchOp(op), value)
+
+
+def _holds(matcher: Matcher, labels: Mapping[str, str]) -> bool:
+    value = labels.get(matcher.name, "")
+    match matcher.op:
+        case MatchOp.EQUAL:
+            return value == matcher.value
+        case MatchOp.NOT_EQUAL:
+            return value != matcher.value
+        case MatchOp.REGEX:
+            return re2.fullmatch(matcher.value, value) is not None
+        case MatchOp.NOT_REGEX:
+            return re2.fullmatch(matcher.value, value) is None
+
+
+def visible(incident: Incident, scope: tuple[Matcher, ...] | None) -> bool:
+    """An incident is seen by who may see any of its signals; a signal lacking a scoped label is invisible."""
+    if scope is None:
+        return True
+    for signal in incident.signals:
+        labels = dict(signal.alert.labels)
+        if all(labels.get(m.name) and _holds(m, labels) for m in scope):
+            return True
+    return False

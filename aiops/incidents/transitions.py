@@ -1,0 +1,156 @@
+"""What can happen to an incident: pure functions from one snapshot to the next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aiops.core.incident import (
+    Alert,
+    Incident,
+    IncidentSignal,
+    IncidentStatus,
+    Severity,
+    TimelineEntry,
+)
+from aiops.incidents.correlation import is_simulated, service_of
+from aiops.incidents.wording import headline
+
+SIGNAL_CAP = 200
+"""Signals kept on an incident; later ones are only written to the timeline."""
+TIMELINE_HEAD, TIMELINE_TAIL = 50, 250
+LATE_MS = 60_000
+"""A firing alert delivered this long after its own end is an echo, not a new start."""
+
+_RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+
+
+def worse(a: Severity, b: Severity) -> bool:
+    return _RANK[a] > _RANK[b]
+
+
+def noted(incident: Incident, now_ms: int, actor: str, event: str, detail: str = "") -> Incident:
+    """With one more timeline entry; the middle of a very long timeline is dropped."""
+    timeline = (*incident.timeline, TimelineEntry(now_ms, actor, event, detail))
+    if len(timeline) > TIMELINE_HEAD + TIMELINE_TAIL:
+        timeline = timeline[:TIMELINE_HEAD] + timeline[-TIMELINE_TAIL:]
+    return replace(incident, timeline=timeline, updated_ms=max(now_ms, incident.updated_ms))
+
+
+def opened(incident_id: str, alert: Alert, now_ms: int) -> Incident:
+    title = headline(alert)
+    return Incident(
+        id=incident_id,
+        status=IncidentStatus.OPEN,
+        severity=alert.severity,
+        title=title,
+        service=service_of(alert) or alert.service,
+        opened_ms=now_ms,
+        updated_ms=now_ms,
+        signals=(IncidentSignal(alert, "opened the incident", now_ms),),
+        timeline=(TimelineEntry(now_ms, sender(alert), "opened", title),),
+        simulated=is_simulated(alert.labels),
+    )
+
+
+def joined(incident: Incident, alert: Alert, reason: str, now_ms: int) -> Incident:
+    changed = noted(incident, now_ms, sender(alert), "signal joined", f"{headline(alert)} ({reason})")
+    if len(changed.signals) < SIGNAL_CAP:
+        changed = replace(changed, signals=(*changed.signals, IncidentSignal(alert, reason, now_ms)))
+    return _retitled(_at_least(changed, alert.severity))
+
+
+def refreshed(incident: Incident, alert: Alert, now_ms: int) -> Incident:
+    """The held signal of that fingerprint brought up to date; the same object when nothing is new."""
+    held = held_signal(incident, alert.fingerprint).alert
+    if alert == held or (alert.updated_ms < held.updated_ms and alert.firing):
+        return incident
+    if not held.firing and not (alert.firing and starts_anew(alert, held)):
+        return incident
+    if held.firing:
+        alert = replace(alert, starts_ms=min(alert.starts_ms, held.starts_ms))
+    changed = _at_least(_with_alert(incident, alert), alert.severity)
+    if held.firing != alert.firing:
+        word = "signal fires again" if alert.firing else "signal ended"
+        changed = noted(changed, now_ms, sender(alert), word, headline(alert))
+    return _retitled(replace(changed, updated_ms=max(now_ms, changed.updated_ms)))
+
+
+def starts_anew(alert: Alert, held: Alert) -> bool:
+    """Whether a firing alert is a new start of an ended one, not a late echo from a second sender."""
+    end = held.ends_ms if held.ends_ms is not None else held.updated_ms
+    return alert.starts_ms > end or alert.updated_ms - end > LATE_MS
+
+
+def reopened(incident: Incident, alert: Alert, reason: str, now_ms: int) -> Incident:
+    """Open again; nobody counts as told, so that each receiver hears of it anew."""
+    kept = tuple(s for s in incident.signals if s.alert.fingerprint != alert.fingerprint)[: SIGNAL_CAP - 1]
+    changed = replace(
+        incident,
+        status=IncidentStatus.OPEN,
+        resolved_ms=None,
+        told=(),
+        signals=(*kept, IncidentSignal(alert, reason, now_ms)),
+    )
+    return _retitled(_at_least(noted(changed, now_ms, sender(alert), "reopened", reason), alert.severity))
+
+
+def expired(incident: Incident, now_ms: int, silence_ms: int) -> Incident:
+    """Signals past their ``expires_ms``, or silent for ``silence_ms``, end; the same object if none did."""
+    for signal in incident.signals:
+        alert = signal.alert
+        limit = alert.expires_ms if alert.expires_ms is not None else alert.updated_ms + silence_ms
+        if alert.firing and now_ms >= limit:
+            incident = _with_alert(incident, replace(alert, ends_ms=limit))
+            incident = noted(incident, now_ms, sender(alert), "signal ended", f"{headline(alert)} (no longer repeated)")
+    return incident
+
+
+def quiet_since(incident: Incident) -> int | None:
+    """When the last signal ended, or ``None`` while one fires."""
+    ends = [s.alert.ends_ms for s in incident.signals]
+    known = [e for e in ends if e is not None]
+    return max(known, default=incident.opened_ms) if len(known) == len(ends) else None
+
+
+def flaps(incident: Incident, since_ms: int) -> int:
+    return sum(1 for e in incident.timeline if e.event == "reopened" and e.time_ms >= since_ms)
+
+
+def held_signal(incident: Incident, fingerprint: str) -> IncidentSignal:
+    return next(s for s in incident.signals if s.alert.fingerprint == fingerprint)
+
+
+def absorbed(target: Incident, source: Incident, actor: str, now_ms: int) -> Incident:
+    """``target`` with the signals of a merged incident."""
+    own = {s.alert.fingerprint for s in target.signals}
+    moved = tuple(
+        replace(s, reason=f"merged from {source.id}: {s.reason}")
+        for s in source.signals
+        if s.alert.fingerprint not in own
+    )
+    changed = replace(target, signals=(target.signals + moved)[:SIGNAL_CAP])
+    return _at_least(noted(changed, now_ms, actor, "merged", f"took in {source.id}: {source.title}"), source.severity)
+
+
+def sender(alert: Alert) -> str:
+    return alert.source or f"system:{alert.kind.value}"
+
+
+def _with_alert(incident: Incident, alert: Alert) -> Incident:
+    signals = tuple(
+        replace(s, alert=alert) if s.alert.fingerprint == alert.fingerprint else s for s in incident.signals
+    )
+    return replace(incident, signals=signals)
+
+
+def _at_least(incident: Incident, severity: Severity) -> Incident:
+    return replace(incident, severity=severity) if worse(severity, incident.severity) else incident
+
+
+def _retitled(incident: Incident) -> Incident:
+    """The title is the worst, then longest-lasting signal at its latest figures; an alert goes before an anomaly."""
+    firing = [s.alert for s in incident.signals if s.alert.firing]
+    if not firing:
+        return incident
+    lead = min(firing, key=lambda a: (-_RANK[a.severity], a.anomaly is not None, a.starts_ms, a.fingerprint))
+    return replace(incident, title=headline(lead), service=service_of(lead) or lead.service or incident.service)

@@ -1,0 +1,91 @@
+"""Figures and headlines as on-call reads them. Text from telemetry is only used in its display form."""
+
+from __future__ import annotations
+
+import math
+
+from aiops.core.incident import Alert, CauseCandidate, Incident
+
+_BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def quantity(value: float, unit: str = "") -> str:
+    """A value with its unit (UCUM-like: ``s``, ``ms``, ``By``, ``1`` for a ratio, ``%``, a currency).
+
+    >>> quantity(0.24, "s"), quantity(3.2e9, "By"), quantity(0.931, "1")
+    ('240 ms', '3.2 GB', '93.1 %')
+    """
+    if not math.isfinite(value):
+        return "no value"
+    if unit == "ms":
+        return quantity(value / 1000.0, "s")
+    if unit == "s":
+        if abs(value) >= 120:
+            return f"{value / 60:.3g} min"
+        if value and abs(value) < 1e-3:
+            return f"{value * 1e6:.3g} µs"
+        return f"{value * 1000:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
+    if unit in ("By", "bytes", "B", "By/s"):
+        rest, size = "/s" if unit.endswith("/s") else "", abs(value)
+        power = min(int(math.log(size, 1000)), len(_BYTES) - 1) if size >= 1 else 0
+        return f"{value / 1000**power:.3g} {_BYTES[power]}{rest}"
+    if unit == "1":
+        return f"{value * 100:.3g} %"
+    return f"{_plain(value)} {unit}".strip()
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def against_normal(value: float, expected: float) -> str:
+    """How far a value is from what was expected, in words; empty where that says nothing.
+
+    >>> against_normal(1.9, 0.24), against_normal(40.0, 100.0), against_normal(3.0, 0.0)
+    ('7.9x normal', '60 % below normal', 'normally 0')
+    """
+    if not (math.isfinite(value) and math.isfinite(expected)):
+        return ""
+    if expected <= 0:
+        return "normally 0" if expected == 0 and value > 0 else ""
+    ratio = value / expected
+    if ratio >= 1.5:
+        return f"{ratio:.0f}x normal" if ratio >= 9.95 else f"{ratio:.2g}x normal"
+    if ratio > 1:
+        return f"{(ratio - 1) * 100:.0f} % above normal"
+    return f"{(1 - ratio) * 100:.0f} % below normal" if ratio < 1 else ""
+
+
+def headline(alert: Alert) -> str:
+    """One line for a signal: ``checkout: latency p95 1.9 s, 7.9x normal``."""
+    service = alert.service
+    prefix = f"{service}: " if service else ""
+    if (anomaly := alert.anomaly) is not None:
+        parts = [f"{anomaly.metric} {quantity(anomaly.value, anomaly.unit)}"]
+        if normal := against_normal(anomaly.value, anomaly.expected):
+            parts.append(normal)
+        return prefix + ", ".join(parts)
+    summary = alert.summary.display(160)
+    return prefix + (f"{alert.name}: {summary}" if summary else alert.name)
+
+
+def cause_line(candidate: CauseCandidate, unit: str = "") -> str:
+    """A ranked cause in one line: share, service, what changed there."""
+    line = f"{candidate.service} ({candidate.share:.0%})"
+    if candidate.metric:
+        line += f": {candidate.metric}"
+        if math.isfinite(candidate.before) and math.isfinite(candidate.after):
+            line += f" from {quantity(candidate.before, unit)} to {quantity(candidate.after, unit)}"
+    elif candidate.reasons:
+        line += f": {candidate.reasons[0]}"
+    return line
+
+
+def cause_summary(incident: Incident) -> str:
+    """What the ranking says of an incident, in one line."""
+    if not incident.candidates:
+        return "No cause ranked yet."
+    if not incident.clear_cause:
+        names = ", ".join(f"{c.service} ({c.share:.0%})" for c in incident.candidates[:3])
+        return f"No clear cause; weak candidates: {names}."
+    return f"Likely cause: {cause_line(incident.candidates[0])}."
