@@ -1,0 +1,1 @@
+"""The two stores: telemetry (DuckDB) and state (SQLAlchemy)."""
