@@ -1,0 +1,1 @@
+"""The managed model layer: training, tracking, registry and serving of every model."""

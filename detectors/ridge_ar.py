@@ -1,0 +1,155 @@
+"""Surprise at this step given the last ones: ridge autoregression, one batched Cholesky for all series.
+
+Twenty-four lags by default. The residual's spread is robust; lags that are missing take the last observed
+value, so that a gap neither alarms nor hides what follows. Gives the one-step forecast as its expected value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from aiops.core.anomaly import Batch, Scores, State
+from aiops.core.ports import Detector, PluginContext, PluginOptions
+from detectors.support.device import Choice, resolve, to_array, to_tensor
+from detectors.support.robust import quantiles, spread, trailing_mean
+from detectors.support.states import check, pick, roll, scores_of, state_of
+
+CLIP = 8.0
+"""Lags and targets of the fit are limited to this many spreads, so that outliers do not bend it."""
+CHUNK_BYTES = 64 << 20
+
+
+class Options(PluginOptions):
+    device: Choice = "auto"
+    lags: int = Field(24, ge=1, le=256)
+    ridge: float = Field(1e-3, gt=0)
+    """Added to the normal equations' diagonal, relative to its mean."""
+    burst_steps: int = Field(8, ge=1, le=256)
+    """Steps whose mean surprise is the ``burst`` term."""
+    relative_floor: float = Field(0.002, gt=0)
+    range_floor: float = Field(0.01, ge=0)
+    band: float = Field(3.0, gt=0)
+
+
+class RidgeAr(Detector[Options]):
+    """Ridge autoregressive residual and one-step forecast."""
+
+    Options = Options
+    family = "ridge_ar"
+
+    def __init__(self, options: Options, context: PluginContext) -> None:
+        super().__init__(options, context)
+        self._device = resolve(options.device)
+
+    def fit(self, batch: Batch) -> State:
+        values, mask = self._load(batch)
+        cuts = quantiles(values, mask, (0.01, 0.5, 0.99))
+        centre = cuts[:, 1]
+        floor = torch.maximum(self.options.relative_floor * centre.abs(), self.options.range_floor * (cuts[:, 2] - cuts[:, 0]))
+        floor = floor.clamp(min=1e-12)
+        unit = torch.maximum(spread(values - centre[:, None], mask), floor)
+        x, filled = self._normal(values, mask, centre, unit, torch.zeros_like(centre))
+        weights = self._solve(x.clamp(-CLIP, CLIP), mask)
+        fitted = {"centre": centre, "unit": unit, "weights": weights}
+        residual = x - self._forecast(fitted, x, x.new_zeros((x.shape[0], self.options.lags)))
+        warm = mask.clone()
+        warm[:, : self.options.lags] = False
+        sigma = torch.maximum(spread(residual, warm), floor / unit)
+        surprise = (residual.abs() / sigma[:, None]).clamp(max=4 * CLIP)
+        burst = trailing_mean(surprise, mask, self.options.burst_steps)
+        cut = quantiles(burst, warm, (0.5, 0.9))
+        return state_of(
+            batch,
+            {
+                **fitted,
+                "sigma": sigma,
+                "burst_scale": cut[:, 1].clamp(min=1.0),
+                "lags": filled[:, 1:],
+                "recent": roll(torch.where(mask, surprise, torch.nan), self.options.burst_steps),
+                "seen": mask.any(1),
+            },
+        )
+
+    def score(self, state: State, batch: Batch) -> Scores:
+        check(state, batch)
+        arrays = pick(state, self._device)
+        values, mask = self._load(batch)
+        x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], torch.zeros_like(arrays["centre"]))
+        forecast = self._forecast(arrays, x, x.new_zeros((x.shape[0], self.options.lags)))
+        surprise = ((x - forecast).abs() / arrays["sigma"][:, None])
+        surprise[:, : self.options.lags].clamp_(max=3.0)
+        burst = trailing_mean(surprise.clamp(max=4 * CLIP), mask, self.options.burst_steps)
+        return self._scores(arrays, forecast, surprise, burst, mask)
+
+    def update(self, state: State, tick: Batch) -> tuple[State, Scores]:
+        check(state, tick)
+        arrays = pick(state, self._device)
+        values, mask = self._load(tick)
+        past = arrays["lags"]
+        x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], past[:, -1])
+        forecast = self._forecast(arrays, x, past)
+        surprise = (x - forecast).abs() / arrays["sigma"][:, None]
+        entry = torch.where(mask, surprise.clamp(max=4 * CLIP), torch.nan)
+        recent = torch.cat([arrays["recent"][:, 1:], entry], 1)
+        known = ~recent.isnan()
+        burst = torch.where(known, recent, 0.0).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
+        scores = self._scores(arrays, forecast, surprise, burst, mask)
+        changed = {"lags": to_array(torch.cat([past[:, 1:], x], 1)), "recent": to_array(recent)}
+        return State(state.series_ids, state.step_ms, {**state.arrays, **changed}, state.shared), scores
+
+    def _normal(
+        self, values: torch.Tensor, mask: torch.Tensor, centre: torch.Tensor, unit: torch.Tensor, before: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scaled values with gaps filled by the last observed one; and the last ``lags + 1`` of them."""
+        x = torch.where(mask, (values - centre[:, None]) / unit[:, None], 0.0)
+        place = torch.arange(1, x.shape[1] + 1, device=x.device)
+        seen = torch.where(mask, place, 0).cummax(1).values
+        x = torch.cat([before[:, None], x], 1).gather(1, seen)
+        keep = self.options.lags + 1
+        tail = torch.nn.functional.pad(x, (keep, 0))[:, -keep:]
+        return x, tail
+
+    def _solve(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Ridge weights [S, lags + 1], oldest lag first, intercept last."""
+        lags, size = self.options.lags, x.shape[1]
+        width = lags + 2
+        gram = x.new_zeros((x.shape[0], width, width), dtype=torch.float64)
+        rows = max(1, CHUNK_BYTES // (4 * width * max(x.shape[0], 1)))
+        for start in range(0, size - lags, rows):
+            end = min(start + rows, size - lags)
+            block = x[:, start : end + lags].unfold(1, lags + 1, 1)
+            block = torch.cat([block, block.new_ones((*block.shape[:2], 1))], 2)
+            weight = mask[:, start + lags : end + lags, None].to(x.dtype)
+            gram += torch.bmm((block * weight).transpose(1, 2), block)
+        inside = [*range(lags), lags + 1]
+        normal, target = gram[:, inside][:, :, inside], gram[:, inside, lags]
+        load = self.options.ridge * normal.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1.0)
+        normal = normal + load[:, None, None] * torch.eye(lags + 1, dtype=normal.dtype, device=x.device)
+        factor = torch.linalg.cholesky_ex(normal).L
+        return torch.cholesky_solve(target[:, :, None], factor)[:, :, 0].to(x.dtype)
+
+    def _forecast(self, arrays: dict[str, torch.Tensor], x: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
+        """Expected scaled value of each step of ``x`` [S, T] given the ``lags`` steps before it."""
+        lags = self.options.lags
+        line = torch.cat([past[:, -lags:], x], 1)[:, :-1].clamp(-4 * CLIP, 4 * CLIP)
+        weights = arrays["weights"]
+        series = line.shape[0]
+        out = torch.nn.functional.conv1d(line[None], weights[:, None, :lags], groups=series)[0] if series else x
+        return out + weights[:, lags:]
+
+    def _scores(
+        self, arrays: dict[str, torch.Tensor], forecast: torch.Tensor, surprise: torch.Tensor, burst: torch.Tensor, mask: torch.Tensor
+    ) -> Scores:
+        unit, centre = arrays["unit"][:, None], arrays["centre"][:, None]
+        usable = mask & arrays["seen"][:, None]
+        burst = burst / arrays["burst_scale"][:, None]
+        half = self.options.band * arrays["sigma"][:, None] * unit
+        terms = {"surprise": surprise, "burst": burst}
+        return scores_of(usable, surprise + burst, centre + unit * forecast, half, terms)
+
+    def _load(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        mask = batch.mask & np.isfinite(batch.values)
+        values = np.where(mask, batch.values, np.float32(0))
+        return to_tensor(values, self._device), to_tensor(mask, self._device)

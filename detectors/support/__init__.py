@@ -1,0 +1,1 @@
+"""What detectors share: the grid, the device, calibration, artifacts."""

@@ -1,0 +1,36 @@
+"""Scores of different detectors on one scale, and smoothing of finished score rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detectors.support.robust import quantiles
+
+
+def scale_of(score: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Median and 90 % quantile of each series' finite scores, [S] each; 0 and 1 for a series with none."""
+    mask = score.isfinite()
+    cuts = quantiles(torch.where(mask, score, 0.0), mask, (0.5, 0.9))
+    gap = (cuts[:, 1] - cuts[:, 0]).clamp(min=1e-6)
+    return cuts[:, 0], torch.where(mask.any(1), cuts[:, 0] + gap, torch.ones_like(gap))
+
+
+def excess(score: torch.Tensor, median: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Log of the excess over the median in units of the distance to the 90 % quantile, at least 0."""
+    unit = (high - median).clamp(min=1e-6)[:, None]
+    return torch.log1p(((score - median[:, None]) / unit).clamp(min=0))
+
+
+def centred_mean(score: NDArray[np.float32], mask: NDArray[np.bool_], width: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Mean over a window of ``width`` [S] steps around each one; looks ahead, so for finished ranges only."""
+    size = score.shape[1]
+    place = np.arange(size)[None, :]
+    low = np.clip(place - (width // 2)[:, None], 0, size)
+    high = np.clip(place + ((width + 1) // 2)[:, None], 0, size)
+    total = np.pad(np.cumsum(np.where(mask, score, 0.0), 1, dtype=np.float64), ((0, 0), (1, 0)))
+    count = np.pad(np.cumsum(mask, 1), ((0, 0), (1, 0)))
+    seen = np.take_along_axis(count, high, 1) - np.take_along_axis(count, low, 1)
+    mean = (np.take_along_axis(total, high, 1) - np.take_along_axis(total, low, 1)) / np.maximum(seen, 1)
+    return mean.astype(np.float32)

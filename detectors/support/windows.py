@@ -1,0 +1,90 @@
+"""Ragged, irregular series to regular batches and back, causally, with a score for every original timestamp.
+
+All times are UTC, so daylight saving never moves a grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiops.core.anomaly import Batch
+
+SPARSE = 4
+"""A series whose grid would be longer than this many times its points is laid out by position instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Series of one step as a batch, and the way back.
+
+    Attributes:
+        members: positions of the batch's rows in the caller's list.
+        cells: per row, the grid index of every original point.
+    """
+
+    batch: Batch
+    members: tuple[int, ...]
+    cells: tuple[NDArray[np.int64], ...]
+
+    def back(self, scores: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Scores [S, T] on the grid to one array a row, one entry an original point."""
+        return [scores[row, cells] for row, cells in enumerate(self.cells)]
+
+
+def step_of(timestamps_ms: NDArray[np.int64]) -> int:
+    """The usual spacing in ms: the median positive difference; 1000 for fewer than two distinct times."""
+    gaps = np.diff(timestamps_ms)
+    gaps = gaps[gaps > 0]
+    return max(int(np.median(gaps)), 1) if len(gaps) else 1000
+
+
+def group_ragged(values: Sequence[NDArray[np.float64]], timestamps_ms: Sequence[NDArray[np.int64]]) -> list[Group]:
+    """Batches of equal step. A row starts at its own first point, so series of different years share a grid.
+
+    Rows keep their own time of day: the grid's absolute times are those of the first row only where all
+    rows start together, hence phases are to be read as relative to the row.
+    """
+    by_step: dict[int, list[int]] = {}
+    for i, ts in enumerate(timestamps_ms):
+        by_step.setdefault(step_of(ts), []).append(i)
+    groups = []
+    for step, members in sorted(by_step.items()):
+        cells = []
+        for i in members:
+            ts = timestamps_ms[i]
+            index = (ts - ts[0] + step // 2) // step if len(ts) else np.empty(0, np.int64)
+            if len(ts) and (index[-1] >= SPARSE * len(ts) or index.min() < 0):
+                index = np.arange(len(ts), dtype=np.int64)
+            cells.append(index)
+        length = max((int(c[-1]) + 1 for c in cells if len(c)), default=0)
+        grid, mask = _lay([values[i] for i in members], cells, length)
+        start = min((int(timestamps_ms[i][0]) for i in members if len(timestamps_ms[i])), default=0)
+        times = start + step * np.arange(length, dtype=np.int64)
+        batch = Batch(grid, mask, times, step, tuple(str(i) for i in members))
+        groups.append(Group(batch, tuple(members), tuple(cells)))
+    return groups
+
+
+def _lay(
+    values: Sequence[NDArray[np.float64]], cells: Sequence[NDArray[np.int64]], length: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Mean of the finite points of each cell."""
+    rows = np.repeat(np.arange(len(values)), [len(v) for v in values])
+    if not len(rows):
+        return np.zeros((len(values), length), np.float32), np.zeros((len(values), length), bool)
+    flat = np.concatenate(list(values))
+    place = rows * length + np.concatenate(list(cells))
+    good = np.isfinite(flat)
+    size = len(values) * length
+    count = np.bincount(place[good], minlength=size)
+    total = np.bincount(place[good], weights=flat[good], minlength=size)
+    grid = total / np.maximum(count, 1)
+    limit = np.finfo(np.float32).max
+    return (
+        np.clip(grid, -limit, limit).astype(np.float32).reshape(len(values), length),
+        (count > 0).reshape(len(values), length),
+    )
