@@ -92,7 +92,7 @@ class BudgetState:
     budget: Budget
     forecast: CostForecast
     state: str
-    """``ok``, ``at_risk`` (the forecast exceeds it) or ``exceeded``."""
+    """``ok``, ``at_risk`` (the forecast exceeds it), ``exceeded``, or ``unknown`` (no costs match it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +104,45 @@ class CostAnomaly:
     amount: float
     expected: float
     currency: str
+    columns: tuple[str, ...] = ()
+    """The FOCUS columns that ``group`` has values of."""
+    kind: str = "spike"
+    """``spike`` (one or two days), ``step`` (longer) or ``creep`` (slow growth over weeks)."""
+    days: int = 1
+    """Days of the episode so far; ``amount`` and ``expected`` are those of its first day, for ``creep`` per day."""
+    excess: float = 0.0
+    """Money above (below, if negative) what was expected, summed over the episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostMover:
+    """One group's cost in a window and in the window of the same length before it."""
+
+    group: tuple[str, ...]
+    amount: float
+    before: float
+
+    @property
+    def change(self) -> float:
+        return self.amount - self.before
+
+
+@dataclass(frozen=True, slots=True)
+class CostComparison:
+    """A window against the previous one of the same length, over complete days only.
+
+    ``start_ms`` and ``end_ms`` bound what was compared (half-open); ``movers`` come by size of change.
+    """
+
+    start_ms: int
+    end_ms: int
+    amount: float
+    before: float
+    currency: str
+    columns: tuple[str, ...]
+    movers: tuple[CostMover, ...]
+
+    @property
+    def change_share(self) -> float | None:
+        """Relative change, or ``None`` where nothing was spent before."""
+        return self.amount / self.before - 1 if self.before else None

@@ -1,0 +1,155 @@
+"""Month-end cost: several simple models race on the series' own past, the best one forecasts.
+
+The interval is what that model's relative errors were at the same distance, so it is as wide as the series is
+hard. With less than four weeks of history a run rate is used and its interval comes from daily scatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from aiops.cost.calendar import Days, Money, day_of_month, days_to_month_end, same_weekday_past
+
+MIN_HISTORY = 28
+ORIGINS = 60
+"""Past days that the race forecasts from."""
+COVERAGE = 0.9
+
+Model = Callable[[Days, Money, int], Money]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The sum over the days asked for, with the 90 % interval and the model's name."""
+
+    total: float
+    lower: float
+    upper: float
+    method: str
+
+
+def _run_rate(_days: Days, amounts: Money, horizon: int) -> Money:
+    """Mean of the last four weeks (fewer where there are fewer)."""
+    return np.full(horizon, float(amounts[-28:].mean()) if len(amounts) else 0.0)
+
+
+def _weekday(weeks: int, level_days: int, calendar: bool) -> Model:
+    def forecast(days: Days, amounts: Money, horizon: int) -> Money:
+        use = amounts[-7 * weeks :]
+        phase = (np.arange(len(use)) - len(use)) % 7
+        by_phase = np.array([np.median(use[phase == p]) if (phase == p).any() else 0.0 for p in range(7)])
+        ahead = np.arange(horizon)
+        out = by_phase[ahead % 7]
+        if level_days:
+            base = by_phase[phase[-level_days:]]
+            recent = use[-level_days:]
+            ratios = recent[base > 0] / base[base > 0]
+            if len(ratios):
+                out = out * float(np.clip(np.median(ratios), 0.2, 5.0))
+        if calendar:
+            out = out + _calendar_terms(days, amounts, horizon)
+        return np.asarray(np.maximum(out, 0.0), np.float64)
+
+    return forecast
+
+
+def _calendar_terms(days: Days, amounts: Money, horizon: int) -> Money:
+    """What the same day of the last months stood out by, where it did so alike; by date or from the month's end."""
+    past, mad = same_weekday_past(amounts)
+    residual = amounts - past
+    with np.errstate(invalid="ignore"):
+        notable = np.abs(residual) > np.maximum(4 * mad, 0.12 * np.abs(past))
+    ahead = int(days[-1]) + 1 + np.arange(horizon)
+    terms = np.zeros(horizon)
+    for key, of in ((day_of_month(days), day_of_month(ahead)), (days_to_month_end(days), days_to_month_end(ahead))):
+        for i in range(horizon):
+            if terms[i]:
+                continue
+            same = np.flatnonzero(key == of[i])[-3:]
+            same = same[np.isfinite(residual[same])]
+            if len(same) and notable[same].all() and len({*np.sign(residual[same])}) == 1:
+                terms[i] = float(np.median(residual[same]))
+    return terms
+
+
+def _trend(days: Days, amounts: Money, horizon: int) -> Money:
+    """Weekday medians with the slope of the last weeks' levels, damped."""
+    flat = _weekday(4, 0, calendar=True)(days, amounts, horizon)
+    weeks = min(len(amounts) // 7, 8)
+    if weeks < 4:
+        return flat
+    level = np.median(amounts[-7 * weeks :].reshape(weeks, 7), axis=1)
+    if level.min() <= 0:
+        return flat
+    y = np.log(level)
+    i, j = np.triu_indices(weeks, 1)
+    slope = float(np.median((y[j] - y[i]) / (j - i))) / 7
+    # The medians of four weeks stand at their middle, a fortnight back.
+    ahead = 14 + np.cumsum(0.98 ** np.arange(horizon))
+    return flat * np.exp(np.clip(slope * ahead, -1.0, 1.0))
+
+
+MODELS: dict[str, Model] = {
+    "run rate": _run_rate,
+    "weekday medians": _weekday(8, 0, calendar=False),
+    "weekday medians, calendar days": _weekday(8, 0, calendar=True),
+    "weekday medians of four weeks, calendar days": _weekday(4, 0, calendar=True),
+    "weekday medians at the last week's level, calendar days": _weekday(8, 7, calendar=True),
+    "weekday medians at the last fortnight's level, calendar days": _weekday(8, 14, calendar=True),
+    "weekday medians with trend, calendar days": _trend,
+}
+
+
+def estimate(days: Days, amounts: Money, horizon: int) -> Estimate:
+    """The cost of the ``horizon`` days after the last of ``days``.
+
+    Args:
+        days: [D] consecutive days since the epoch, complete; may be empty.
+        amounts: [D] daily cost.
+    """
+    if horizon <= 0:
+        return Estimate(0.0, 0.0, 0.0, "complete month")
+    started = np.flatnonzero(amounts > 0)
+    if len(started):
+        days, amounts = days[started[0] :], amounts[started[0] :]
+    if len(amounts) < MIN_HISTORY or not len(started):
+        return _by_scatter(days, amounts, horizon)
+    first = max(MIN_HISTORY, len(amounts) - horizon - 2 * ORIGINS)
+    origins = np.unique(np.linspace(first, len(amounts) - horizon, ORIGINS).astype(int))
+    origins = origins[(origins >= MIN_HISTORY) & (origins + horizon <= len(amounts))]
+    if len(origins) < 5:
+        return _by_scatter(days, amounts, horizon)
+    actual = np.array([amounts[o : o + horizon].sum() for o in origins])
+    best, best_name, best_errors = np.inf, "", np.empty(0)
+    for name, model in MODELS.items():
+        guessed = np.array([model(days[:o], amounts[:o], horizon).sum() for o in origins])
+        errors = (actual - guessed) / np.maximum(guessed, 1e-9)
+        loss = float(np.mean(np.abs(actual - guessed)))
+        if loss < best * 0.98:
+            best, best_name, best_errors = loss, name, errors
+    total = float(MODELS[best_name](days, amounts, horizon).sum())
+    low, high = _interval(best_errors, len(amounts) - int(origins[0]), horizon)
+    return Estimate(total, max(0.0, total * (1 + low)), total * (1 + high), best_name)
+
+
+def _interval(errors: Money, past: int, horizon: int) -> tuple[float, float]:
+    """Error quantiles, widened for how few non-overlapping stretches they come from."""
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(errors, [tail, 1 - tail])
+    independent = max(past / horizon, 1.0)
+    widen = 1 + 1 / independent
+    return min(float(low) * widen, 0.0), max(float(high) * widen, 0.0)
+
+
+def _by_scatter(days: Days, amounts: Money, horizon: int) -> Estimate:
+    total = float(_run_rate(days, amounts, horizon).sum())
+    n = len(amounts)
+    if n < 2:
+        return Estimate(total, 0.0, 2 * total, "run rate (under two days of history)")
+    # Days are correlated: treat a week as the independent unit, and the mean as known from n days.
+    deviation = float(amounts[-28:].std(ddof=1))
+    half = 1.96 * deviation * np.sqrt(horizon * 2 + horizon**2 * 2 / n)
+    return Estimate(total, max(0.0, total - half), total + half, "run rate (short history)")
