@@ -1,0 +1,355 @@
+"""One DuckDB file owned by this process: a writer thread with group commit, and cursors for readers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import duckdb
+
+from aiops.core.errors import AiopsError, ConfigError, TransientError
+from aiops.core.ports import Clock, system_clock
+from aiops.settings import StoreSettings
+from aiops.store.telemetry.schema import create_schema
+
+log = logging.getLogger(__name__)
+
+GROUP_LIMIT = 256
+"""Jobs in one transaction at most, so that a flood cannot starve the first one of its answer."""
+IDLE_S = 0.25
+_open_paths: set[Path] = set()
+_open_lock = threading.Lock()
+
+PayloadT = TypeVar("PayloadT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What a group sees: the writer's connection, and what to do once the outcome is known."""
+
+    con: duckdb.DuckDBPyConnection
+    on_commit: list[Callable[[], None]] = field(default_factory=list)
+    on_rollback: list[Callable[[], None]] = field(default_factory=list)
+
+
+Group = Callable[[Transaction, list[Any]], Sequence[Any]]
+"""Applies all payloads queued for it in one transaction; returns one result a payload."""
+
+
+@dataclass(slots=True)
+class _Job:
+    group: Group
+    payload: Any
+    future: Future[Any]
+
+
+class TelemetryDatabase:
+    """The file, its lock, its writer.
+
+    Args:
+        path: the database file; ``None`` keeps everything in memory, without retention.
+        settings: memory limit, threads, floor of free space, retention.
+        clock: ms UTC.
+
+    Raises:
+        ConfigError: the folder cannot be written, the file is damaged or another process holds it.
+    """
+
+    def __init__(self, path: Path | None, settings: StoreSettings, clock: Clock = system_clock) -> None:
+        self.path = path.absolute() if path is not None else None
+        self.settings = settings
+        self.clock = clock
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._idle: list[Callable[[], bool]] = []
+        self._closed = False
+        self._failed = ""
+        self._written = False
+        if self.path is not None:
+            _claim(self.path)
+        try:
+            self._con = self._connect()
+        except BaseException:
+            self._release()
+            raise
+        self._writer = threading.Thread(target=self._run, name="telemetry-writer", daemon=True)
+        self._writer.start()
+
+    # ------------------------------------------------------------------ opening and closing
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        config: dict[str, Any] = {
+            "memory_limit": self.settings.memory_limit,
+            "threads": self.settings.threads,
+            "checkpoint_threshold": "64MB",
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "enable_external_access": True,
+            "pandas_analyze_sample": 0,
+        }
+        if self.path is not None:
+            config["temp_directory"] = str(self.path) + ".tmp"
+        try:
+            con = duckdb.connect(str(self.path) if self.path is not None else ":memory:", config=config)
+            create_schema(con)
+        except duckdb.IOException as error:
+            raise ConfigError(_why_not_opened(self.path, str(error))) from error
+        except duckdb.Error as error:
+            raise ConfigError(f"The telemetry store {self.path} cannot be opened: {_first_line(error)}") from error
+        return con
+
+    def close(self) -> None:
+        """Finish what is queued, checkpoint, release the file. Later writes are refused."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._writer.join()
+        try:
+            if not self._failed:
+                self._con.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            log.warning("The last checkpoint failed; the log is replayed at the next start: %s", _first_line(error))
+        finally:
+            self._con.close()
+            self._release()
+
+    def _release(self) -> None:
+        if self.path is not None:
+            with _open_lock:
+                _open_paths.discard(self.path)
+
+    def healthy(self) -> bool:
+        """True while the writer runs and the database answers."""
+        if self._closed or self._failed or not self._writer.is_alive():
+            return False
+        try:
+            with self.read() as con:
+                con.execute("SELECT 1")
+        except (duckdb.Error, AiopsError):
+            return False
+        return True
+
+    # ------------------------------------------------------------------ reading
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor of its own; reads see committed data only. Raises ``TransientError`` when closed or failed."""
+        if self._closed:
+            raise TransientError("The telemetry store is closed.")
+        try:
+            cursor = self._con.cursor()
+        except duckdb.Error as error:
+            raise TransientError(f"The telemetry store is reopening: {_first_line(error)}", retry_after_s=2) from error
+        try:
+            yield cursor
+        except duckdb.FatalException as error:
+            self._failed = _first_line(error)
+            raise TransientError("The telemetry store failed and reopens.", retry_after_s=2) from error
+        except duckdb.OutOfMemoryException as error:
+            raise TransientError(
+                f"The read needs more than {self.settings.memory_limit} of memory.",
+                hint="Ask for a shorter time range or fewer series, or raise store.memory_limit.",
+            ) from error
+        finally:
+            cursor.close()
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, group: Callable[[Transaction, list[PayloadT]], Sequence[ResultT]], payload: PayloadT) -> ResultT:
+        """Hand ``payload`` to the writer and wait until its transaction is committed and synced.
+
+        Raises:
+            TransientError: the disk is nearly full, the commit failed or the store is closed; nothing was kept.
+        """
+        if self._closed:
+            raise TransientError("The telemetry store is closed.", retry_after_s=5)
+        self._check_space()
+        future: Future[Any] = Future()
+        self._jobs.put(_Job(cast(Group, group), payload, future))
+        while True:
+            try:
+                return cast(ResultT, future.result(timeout=1.0))
+            except TimeoutError as error:
+                if future.done():
+                    raise
+                if not self._writer.is_alive():
+                    raise TransientError("The telemetry store has stopped.", retry_after_s=5) from error
+
+    def when_idle(self, work: Callable[[], bool]) -> None:
+        """Run ``work`` on the writer thread between groups; it returns true when more is left."""
+        self._idle.append(work)
+
+    def _check_space(self) -> None:
+        if self.path is None:
+            return
+        free = shutil.disk_usage(self.path.parent).free
+        if free < self.settings.free_space_floor_bytes:
+            raise TransientError(
+                f"The disk of {self.path.parent} has {free >> 20} MB left, below the floor of "
+                f"{self.settings.free_space_floor_bytes >> 20} MB; nothing is written until space is freed.",
+                retry_after_s=30,
+            )
+
+    def transaction(self, work: Callable[[Transaction], ResultT]) -> ResultT:
+        """Run ``work`` in a transaction; only on the writer thread or before any write."""
+        tx = Transaction(self._con)
+        self._con.execute("BEGIN TRANSACTION")
+        try:
+            result = work(tx)
+            self._con.execute("COMMIT")
+        except BaseException:
+            try:
+                self._con.execute("ROLLBACK")
+            except duckdb.Error as error:
+                log.debug("nothing to roll back: %s", _first_line(error))
+            for undo in tx.on_rollback:
+                undo()
+            raise
+        for after in tx.on_commit:
+            after()
+        return result
+
+    def _run(self) -> None:
+        more = False
+        while True:
+            try:
+                job = self._jobs.get(timeout=0.01 if more else IDLE_S)
+            except queue.Empty:
+                more = self._maintain()
+                continue
+            jobs, stop = [], job is None
+            if job is not None:
+                jobs.append(job)
+            while not stop and len(jobs) < GROUP_LIMIT:
+                try:
+                    following = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                stop = following is None
+                if following is not None:
+                    jobs.append(following)
+            if jobs:
+                self._commit(jobs)
+                self._written = True
+            if stop:
+                return
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        if self._failed:
+            self._reopen()
+        try:
+            results = self.transaction(lambda tx: _apply(tx, jobs))
+        except Exception as error:  # noqa: BLE001 - the writer's loop boundary: every failure goes to its caller
+            if isinstance(error, duckdb.FatalException) or "invalidated" in str(error):
+                self._failed = _first_line(error)
+                log.error("The telemetry store failed and will be reopened: %s", self._failed)
+            if len(jobs) > 1 and not self._failed:
+                for job in jobs:
+                    self._commit([job])
+                return
+            for job in jobs:
+                job.future.set_exception(_as_ours(error))
+            return
+        for job, result in zip(jobs, results, strict=True):
+            job.future.set_result(result)
+
+    def _maintain(self) -> bool:
+        if self._failed:
+            self._reopen()
+            return False
+        more = False
+        try:
+            for work in self._idle:
+                more = work() or more
+            if self._written and not more and self._wal_bytes() > 4 << 20:
+                self._con.execute("CHECKPOINT")
+            self._written = more
+        except Exception as error:  # noqa: BLE001 - the writer's loop boundary
+            log.warning("Maintenance of the telemetry store failed: %s", _first_line(error))
+            if isinstance(error, duckdb.FatalException):
+                self._failed = _first_line(error)
+            return False
+        return more
+
+    def _reopen(self) -> None:
+        """DuckDB refuses all use of an instance after a fatal error; committed data is there after reopening."""
+        if self.path is None:
+            return
+        try:
+            self._con.close()
+            self._con = self._connect()
+        except (duckdb.Error, ConfigError) as error:
+            log.error("The telemetry store cannot be reopened yet: %s", _first_line(error))
+        else:
+            log.warning("The telemetry store was reopened after: %s", self._failed)
+            self._failed = ""
+
+    # ------------------------------------------------------------------ size
+
+    def _wal_bytes(self) -> int:
+        return _size(Path(str(self.path) + ".wal")) if self.path is not None else 0
+
+    def bytes_on_disk(self) -> int:
+        return _size(self.path) + self._wal_bytes() if self.path is not None else 0
+
+
+def _apply(tx: Transaction, jobs: list[_Job]) -> list[Any]:
+    """Run jobs in order, merging neighbours of one group."""
+    results: list[Any] = []
+    first = 0
+    for i in range(1, len(jobs) + 1):
+        if i == len(jobs) or jobs[i].group != jobs[first].group:
+            results.extend(jobs[first].group(tx, [job.payload for job in jobs[first:i]]))
+            first = i
+    return results
+
+
+def _as_ours(error: Exception) -> Exception:
+    if isinstance(error, AiopsError):
+        return error
+    if isinstance(error, duckdb.Error):
+        return TransientError(f"The telemetry store could not commit: {_first_line(error)}", retry_after_s=10)
+    return error
+
+
+def _claim(path: Path) -> None:
+    with _open_lock:
+        if path in _open_paths:
+            raise ConfigError(f"The data folder {path.parent} is in use by pid {os.getpid()}, this very process.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"The data folder {path.parent} cannot be created: {error.strerror}.") from error
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise ConfigError(f"The data folder {path.parent} cannot be written.", hint="Choose another by --data-dir.")
+        _open_paths.add(path)
+
+
+def _why_not_opened(path: Path | None, message: str) -> str:
+    holder = re.search(r"PID (\d+)", message)
+    if path is not None and "lock" in message.lower():
+        by = f"by pid {holder[1]}" if holder else "by another process"
+        return f"The data folder {path.parent} is in use {by}."
+    return f"The telemetry store {path} cannot be opened: {message.splitlines()[0]}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

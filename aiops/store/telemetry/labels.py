@@ -1,0 +1,185 @@
+"""Interned label sets and their postings, in memory: which series match.
+
+A series' number ``sid`` is its place in these lists. Regular expressions are RE2, fully anchored, as Prometheus'.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import re2
+from numpy.typing import NDArray
+
+from aiops.core.errors import QueryError
+from aiops.core.principal import Principal
+from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp
+
+IDENTITY_LIMIT = 2_000_000
+NEVER_FIRST = np.iinfo(np.int64).max
+NEVER_LAST = np.iinfo(np.int64).min
+
+
+class SeriesIndex:
+    """Label sets by number, with the time each was first and last seen (ms)."""
+
+    def __init__(self) -> None:
+        self.labels: list[Labels] = []
+        self.first = np.empty(0, np.int64)
+        self.last = np.empty(0, np.int64)
+        self._by_labels: dict[Labels, int] = {}
+        self._by_identity: dict[int, int] = {}
+        self._kept: list[Labels] = []
+        self._postings: dict[str, dict[str, list[int]]] = {}
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def intern(self, labels: Sequence[Labels]) -> tuple[NDArray[np.int32], list[int]]:
+        """Numbers of label sets, and those that are new. Only the writer thread calls it.
+
+        Decoders hand over the same tuple objects again and again; these are found by identity, which saves
+        hashing them. An object in that cache is kept alive, so its id cannot come to mean another one.
+        """
+        found = list(map(self._by_identity.get, map(id, labels)))
+        new: list[int] = []
+        if None in found:
+            with self._lock:
+                for i, sid in enumerate(found):
+                    if sid is None:
+                        found[i], is_new = self._slow(labels[i])
+                        if is_new:
+                            new.append(found[i])
+                self._grow()
+        return np.array(found, np.int32), new
+
+    def _slow(self, labels: Labels) -> tuple[int, bool]:
+        sid = self._by_labels.get(labels)
+        is_new = sid is None
+        if sid is None:
+            sid = self.add(labels)
+        if len(self._kept) >= IDENTITY_LIMIT:
+            self._by_identity.clear()
+            self._kept.clear()
+        self._by_identity[id(labels)] = sid
+        self._kept.append(labels)
+        return sid, is_new
+
+    def add(self, labels: Labels) -> int:
+        sid = len(self.labels)
+        self.labels.append(labels)
+        self._by_labels[labels] = sid
+        for name, value in labels:
+            self._postings.setdefault(name, {}).setdefault(value, []).append(sid)
+        return sid
+
+    def _grow(self) -> None:
+        missing = len(self.labels) - len(self.first)
+        if missing > 0:
+            room = max(missing, len(self.first) // 2, 1024)
+            self.first = np.concatenate([self.first, np.full(room, NEVER_FIRST, np.int64)])
+            self.last = np.concatenate([self.last, np.full(room, NEVER_LAST, np.int64)])
+
+    def load(self, rows: Iterable[tuple[int, list[str], list[str]]]) -> None:
+        """Fill from the file; rows ordered by number."""
+        for sid, names, values in rows:
+            if sid != len(self.labels):
+                raise QueryError(f"Series {sid} of the telemetry file is out of order.", kind="execution")
+            self.add(tuple(zip(names, values, strict=True)))
+        self._grow()
+
+    def saw(self, sids: NDArray[np.int32], first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+        np.minimum.at(self.first, sids, first)
+        np.maximum.at(self.last, sids, last)
+
+    def forget_before(self, bound_ms: int) -> None:
+        """Samples before ``bound_ms`` are gone: series without later ones match no more."""
+        size = len(self.labels)
+        first, last = self.first[:size], self.last[:size]
+        gone = last < bound_ms
+        first[gone], last[gone] = NEVER_FIRST, NEVER_LAST
+        np.maximum(first, bound_ms, out=first)
+
+    # ------------------------------------------------------------------ selecting
+
+    def select(
+        self, matchers: Sequence[Matcher], principal: Principal, start_ms: int | None = None, end_ms: int | None = None
+    ) -> NDArray[np.int32]:
+        """Ascending numbers of series that match, lie in the scope and have samples about the window."""
+        with self._lock:
+            size = len(self.labels)
+            keep = np.ones(size, np.bool_)
+            for matcher in matchers:
+                keep &= self._mask(matcher, size)
+            for matcher in principal.scope or ():
+                keep &= self._present(matcher, size)
+            if start_ms is not None:
+                keep &= self.last[:size] >= start_ms
+            if end_ms is not None:
+                keep &= self.first[:size] <= end_ms
+        return np.flatnonzero(keep).astype(np.int32)
+
+    def _present(self, matcher: Matcher, size: int) -> NDArray[np.bool_]:
+        """Series that have the label, with a value that matches."""
+        matches = predicate(matcher)
+        mask = np.zeros(size, np.bool_)
+        values = self._postings.get(matcher.name, {})
+        if matcher.op is MatchOp.EQUAL:
+            mask[values.get(matcher.value, [])] = True
+        else:
+            for value, sids in values.items():
+                if matches(value):
+                    mask[sids] = True
+        return mask
+
+    def _mask(self, matcher: Matcher, size: int) -> NDArray[np.bool_]:
+        if not predicate(matcher)(""):
+            return self._present(matcher, size)
+        mask = np.ones(size, np.bool_)
+        matches = predicate(matcher)
+        for value, sids in self._postings.get(matcher.name, {}).items():
+            if not matches(value):
+                mask[sids] = False
+        return mask
+
+    def names_of(self, sids: NDArray[np.int32]) -> set[str]:
+        return {name for i in sids.tolist() for name, _ in self.labels[i]}
+
+    def values_of(self, name: str, sids: NDArray[np.int32]) -> set[str]:
+        if len(sids) == len(self.labels):
+            with self._lock:
+                return set(self._postings.get(name, {}))
+        return {value for i in sids.tolist() for key, value in self.labels[i] if key == name}
+
+    def metric_names(self, principal: Principal) -> set[str]:
+        return self.values_of(METRIC_NAME, self.select((), principal))
+
+
+def predicate(matcher: Matcher) -> Any:
+    """A function from a value to whether it matches. Raises ``QueryError`` for a bad expression."""
+    wanted = matcher.value
+    if matcher.op is MatchOp.EQUAL:
+        return lambda value: value == wanted
+    if matcher.op is MatchOp.NOT_EQUAL:
+        return lambda value: value != wanted
+    pattern = compile_regex(wanted)
+    if matcher.op is MatchOp.REGEX:
+        return lambda value: pattern.fullmatch(value) is not None
+    return lambda value: pattern.fullmatch(value) is None
+
+
+@lru_cache(maxsize=512)
+def compile_regex(text: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.dot_nl = True
+    try:
+        return re2.compile(text, options)
+    except re2.error as error:
+        detail = error.args[0] if error.args else error
+        reason = detail.decode() if isinstance(detail, bytes) else str(detail)
+        raise QueryError(f'error parsing regexp "{text}": {reason}') from error

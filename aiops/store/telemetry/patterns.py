@@ -1,0 +1,66 @@
+"""Masks the varying parts of log lines, so that lines of one kind group together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiops.core.signals import LogPattern
+from aiops.core.untrusted import Untrusted
+
+LINE_CAP = 2000
+_MASKS = (
+    (re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"), "<id>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
+    (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"), "<ip>"),
+    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{6,}\b", re.IGNORECASE), "<hex>"),
+    (re.compile(r'"[^"]{0,200}"'), '"<str>"'),
+    (re.compile(r"\d+(?:\.\d+)?"), "<n>"),
+)
+
+
+def mask(line: str) -> str:
+    """The line with ids, addresses, times, quoted text and numbers replaced.
+
+    >>> mask("took 12.5 ms for order 4711 from 10.0.0.7:8080")
+    'took <n> ms for order <n> from <ip>'
+    """
+    text = line[:LINE_CAP]
+    for pattern, word in _MASKS:
+        text = pattern.sub(word, text)
+    return text
+
+
+@dataclass(slots=True)
+class _Group:
+    count: int
+    severity: int
+    first_ns: int
+    last_ns: int
+
+
+def group(lines: Iterable[tuple[int, int, str, str]], limit: int) -> list[LogPattern]:
+    """Patterns of (ns, severity, service, body) rows, most frequent first. Most lines repeat: masks are kept."""
+    groups: dict[tuple[str, str], _Group] = {}
+    masked: dict[str, str] = {}
+    for ns, severity, service, body in lines:
+        pattern = masked.get(body)
+        if pattern is None:
+            pattern = mask(body)
+            if len(masked) < 50_000:
+                masked[body] = pattern
+        known = groups.get((service, pattern))
+        if known is None:
+            groups[service, pattern] = _Group(1, severity, ns, ns)
+        else:
+            known.count += 1
+            known.severity = max(known.severity, severity)
+            known.first_ns = min(known.first_ns, ns)
+            known.last_ns = max(known.last_ns, ns)
+    ranked = sorted(groups.items(), key=lambda item: (-item[1].count, item[0]))[:limit]
+    return [
+        LogPattern(service, Untrusted(pattern), g.count, g.severity, g.first_ns // 1_000_000, g.last_ns // 1_000_000)
+        for (service, pattern), g in ranked
+    ]

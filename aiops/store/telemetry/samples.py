@@ -1,0 +1,399 @@
+"""Samples: idempotent append, compaction of closed blocks, and scans into CSR arrays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from aiops.core.errors import TransientError
+from aiops.core.series import SampleBlock
+from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.labels import SeriesIndex
+from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
+
+log = logging.getLogger(__name__)
+
+GRACE_MS = 600_000
+"""A block stays open this long after its end, for samples that come late."""
+IN_LIST = 64
+RADIX_LIMIT = 1 << 16
+ATTEMPTS = 5
+
+
+@dataclass(slots=True)
+class SampleCounts:
+    """What became of one block's samples."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    too_new: int = 0
+    too_old: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Parallel arrays of samples; ``owner`` is the block that each came in."""
+
+    sid: NDArray[np.int32]
+    ts: NDArray[np.int64]
+    values: NDArray[np.float64]
+    owner: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.sid)
+
+    def take(self, which: NDArray[Any]) -> _Rows:
+        return _Rows(self.sid[which], self.ts[which], self.values[which], self.owner[which])
+
+
+class Samples:
+    """Sample tables of one database. Writing methods are for the writer thread only."""
+
+    def __init__(self, database: TelemetryDatabase, index: SeriesIndex, partitions: Partitions) -> None:
+        self._database = database
+        self._index = index
+        self._partitions = partitions
+        self._unsaved: list[int] = []
+        self._epoch = 0
+        self.count = 0
+
+    def load(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Series, their times and the number of samples, from the file."""
+        self._index.load(con.execute("SELECT sid, names, vals FROM series ORDER BY sid").fetchall())
+        for kind, first, last in (("seen", "first", "last"), ("head", "ts", "ts")):
+            for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
+                got = con.execute(f"SELECT sid, min({first}) a, max({last}) b FROM {name} GROUP BY sid").fetchnumpy()  # noqa: S608
+                self._index.saw(_plain(got["sid"]), _plain(got["a"]), _plain(got["b"]))
+        for kind in ("head", "samples"):
+            for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
+                row = con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
+                self.count += int(row[0]) if row else 0
+
+    # ------------------------------------------------------------------ append
+
+    def append(self, tx: Transaction, blocks: Sequence[SampleBlock]) -> list[SampleCounts]:
+        counts = [SampleCounts() for _ in blocks]
+        rows = self._gather(blocks)
+        self._save_series(tx)
+        if not len(rows):
+            return counts
+        rows = self._within_time(rows, counts)
+        rows = _sorted(rows)
+        rows = _first_of_equal(rows, counts)
+        rows = self._not_stored_yet(tx, rows, counts)
+        for owner, n in enumerate(np.bincount(rows.owner, minlength=len(blocks)).tolist()):
+            counts[owner].accepted = n
+        if len(rows):
+            self._insert(tx, rows)
+        return counts
+
+    def _gather(self, blocks: Sequence[SampleBlock]) -> _Rows:
+        sid_parts, ts_parts, value_parts, owner_parts = [], [], [], []
+        for owner, block in enumerate(blocks):
+            sids, new = self._index.intern(block.labels)
+            self._unsaved.extend(new)
+            lengths = np.diff(block.offsets)
+            ts, values = block.ts, block.values
+            if len(sids) > 1 and not bool(np.all(sids[1:] > sids[:-1])):
+                order = np.argsort(sids, kind="stable")
+                sids, starts, lengths = sids[order], block.offsets[:-1][order], lengths[order]
+                ends = np.cumsum(lengths)
+                gather = np.repeat(starts - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
+                ts, values = ts[gather], values[gather]
+            sid_parts.append(np.repeat(sids, lengths))
+            ts_parts.append(ts)
+            value_parts.append(values)
+            owner_parts.append(np.full(len(ts), owner, np.int32))
+        if not sid_parts:
+            return _Rows(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int32))
+        return _Rows(
+            np.concatenate(sid_parts),
+            np.concatenate(ts_parts),
+            np.concatenate(value_parts),
+            np.concatenate(owner_parts),
+        )
+
+    def _save_series(self, tx: Transaction) -> None:
+        if not self._unsaved:
+            return
+        saved = list(self._unsaved)
+        pairs = [self._index.labels[sid] for sid in saved]
+        tx.con.execute(
+            "INSERT INTO series SELECT unnest($1::INTEGER[]), unnest($2::VARCHAR[][]), unnest($3::VARCHAR[][])",
+            [saved, [[k for k, _ in p] for p in pairs], [[v for _, v in p] for p in pairs]],
+        )
+        tx.on_commit.append(lambda: self._unsaved.__delitem__(slice(len(saved))))
+
+    def oldest_ms(self) -> int:
+        """Samples before it are refused; a store in memory keeps all."""
+        if self._database.path is None:
+            return -(1 << 62)
+        return self._database.clock() - self._database.settings.retention_days * DAY_MS
+
+    def newest_ms(self) -> int:
+        return self._database.clock() + self._database.settings.future_limit_s * 1000
+
+    def _within_time(self, rows: _Rows, counts: list[SampleCounts]) -> _Rows:
+        new, old = rows.ts > self.newest_ms(), rows.ts < self.oldest_ms()
+        if not (new.any() or old.any()):
+            return rows
+        for owner, count in enumerate(counts):
+            own = rows.owner == owner
+            count.too_new = int(np.count_nonzero(new & own))
+            count.too_old = int(np.count_nonzero(old & own))
+        return rows.take(~(new | old))
+
+    def _not_stored_yet(self, tx: Transaction, rows: _Rows, counts: list[SampleCounts]) -> _Rows:
+        maybe = np.flatnonzero((rows.ts <= self._index.last[rows.sid]) & (rows.ts >= self._index.first[rows.sid]))
+        if not len(maybe):
+            return rows
+        some = rows.take(maybe)
+        low, high = int(some.ts.min()), int(some.ts.max())
+        drop = np.zeros(len(rows), np.bool_)
+        tx.con.register("maybe", {"i": maybe, "sid": some.sid, "ts": some.ts})
+        for name in self._tables(low, high):
+            got = tx.con.execute(
+                f"SELECT m.i, t.val, t.nan FROM {name} t JOIN maybe m ON t.sid = m.sid AND t.ts = m.ts "  # noqa: S608
+                "WHERE t.ts BETWEEN ? AND ?",
+                [low, high],
+            ).fetchnumpy()
+            at = _plain(got["i"])
+            if not len(at):
+                continue
+            same = _values(got).view(np.uint64) == rows.values[at].view(np.uint64)
+            drop[at] = True
+            _count(counts, rows.owner[at], same)
+        tx.con.unregister("maybe")
+        return rows.take(~drop) if drop.any() else rows
+
+    def _insert(self, tx: Transaction, rows: _Rows) -> None:
+        open_from = (self._database.clock() - GRACE_MS) // BLOCK_MS
+        block = rows.ts // BLOCK_MS
+        made: list[tuple[str, int]] = []
+        is_open = block >= open_from
+        for number in np.unique(block[is_open]).tolist():
+            self._write(tx, "head", number, rows.take(block == number))
+            made.append(("head", number))
+        closed = rows if not is_open.any() else rows.take(~is_open)
+        day = closed.ts // DAY_MS
+        for number in np.unique(day).tolist():
+            part = closed.take(day == number)
+            self._write(tx, "samples", number, part)
+            starts = np.flatnonzero(np.concatenate([[True], part.sid[1:] != part.sid[:-1]]))
+            ends = np.append(starts[1:], len(part)) - 1
+            name = self._partitions.ensure(tx.con, "seen", number)
+            tx.con.register("rows", {"sid": part.sid[starts], "a": part.ts[starts], "b": part.ts[ends]})
+            tx.con.execute(f"INSERT INTO {name} SELECT sid, a, b FROM rows")  # noqa: S608
+            made += [("samples", number), ("seen", number)]
+        tx.con.unregister("rows")
+
+        def committed() -> None:
+            for kind, number in made:
+                self._partitions.added(kind, number)
+            starts = np.flatnonzero(np.concatenate([[True], rows.sid[1:] != rows.sid[:-1]]))
+            ends = np.append(starts[1:], len(rows)) - 1
+            self._index.saw(rows.sid[starts], rows.ts[starts], rows.ts[ends])
+            self.count += len(rows)
+
+        tx.on_commit.append(committed)
+
+    def _write(self, tx: Transaction, kind: str, number: int, rows: _Rows) -> None:
+        """DuckDB reads a NumPy NaN as NULL, so a NaN's bits go to a column of their own."""
+        name = self._partitions.ensure(tx.con, kind, number)
+        columns: dict[str, NDArray[Any]] = {"sid": rows.sid, "ts": rows.ts, "val": rows.values}
+        is_nan = np.isnan(rows.values)
+        nan = "NULL"
+        if is_nan.any():
+            columns["bits"] = rows.values.view(np.int64)
+            columns["isnan"] = is_nan
+            nan = "CASE WHEN isnan THEN bits END"
+        tx.con.register("rows", columns)
+        tx.con.execute(f"INSERT INTO {name} SELECT sid, ts, val, {nan} FROM rows")  # noqa: S608
+
+    # ------------------------------------------------------------------ maintenance
+
+    def compact(self) -> bool:
+        """Move one closed block from arrival order to (series, time) order. True when another is left."""
+        open_from = (self._database.clock() - GRACE_MS) // BLOCK_MS
+        closed = [n for n in self._partitions.numbers("head") if n < open_from]
+        if not closed:
+            return False
+        number, day = closed[0], closed[0] * BLOCK_MS // DAY_MS
+
+        def move(tx: Transaction) -> None:
+            head = self._partitions.ensure(tx.con, "head", number)
+            samples = self._partitions.ensure(tx.con, "samples", day)
+            seen = self._partitions.ensure(tx.con, "seen", day)
+            tx.con.execute(f"INSERT INTO {samples} SELECT * FROM {head} ORDER BY sid, ts")  # noqa: S608
+            tx.con.execute(f"INSERT INTO {seen} SELECT sid, min(ts), max(ts) FROM {head} GROUP BY sid")  # noqa: S608
+            tx.con.execute(f"DROP TABLE {head}")
+
+            def committed() -> None:
+                self._partitions.added("samples", day)
+                self._partitions.added("seen", day)
+                self._partitions.dropped("head", number)
+
+            tx.on_commit.append(committed)
+
+        self._epoch += 1
+        try:
+            self._database.transaction(move)
+        finally:
+            self._epoch += 1
+        return len(closed) > 1
+
+    def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
+        """Drop whole days (and open blocks) that ended before ``cutoff_ms``; returns tables dropped."""
+        gone = [(kind, n) for kind in ("samples", "seen") for n in self._partitions.numbers(kind)]
+        gone = [(kind, n) for kind, n in gone if (n + 1) * DAY_MS <= cutoff_ms]
+        gone += [("head", n) for n in self._partitions.numbers("head") if (n + 1) * BLOCK_MS <= cutoff_ms]
+        bound = max(((n + 1) * (BLOCK_MS if kind == "head" else DAY_MS) for kind, n in gone), default=0)
+        lost = 0
+        for kind, n in gone:
+            name = self._partitions.ensure(tx.con, kind, n)
+            if kind != "seen":
+                row = tx.con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
+                lost += int(row[0]) if row else 0
+            tx.con.execute(f"DROP TABLE {name}")
+
+        def committed() -> None:
+            for kind, n in gone:
+                self._partitions.dropped(kind, n)
+            self.count -= lost
+            self._index.forget_before(bound)
+
+        if gone:
+            self._epoch += 1
+            tx.on_commit.append(committed)
+            tx.on_commit.append(self._next_epoch)
+            tx.on_rollback.append(self._next_epoch)
+        return len(gone)
+
+    def _next_epoch(self) -> None:
+        self._epoch += 1
+
+    # ------------------------------------------------------------------ scan
+
+    def _tables(self, start_ms: int, end_ms: int) -> list[str]:
+        """Tables that may hold samples of the window, in order of time."""
+        return [
+            *self._partitions.between("samples", start_ms // DAY_MS, end_ms // DAY_MS),
+            *self._partitions.between("head", start_ms // BLOCK_MS, end_ms // BLOCK_MS),
+        ]
+
+    def scan(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> SampleBlock:
+        """Samples of the given series with ``start_ms <= ts <= end_ms``; series without any are left out."""
+        if not len(sids) or end_ms < start_ms:
+            return SampleBlock.empty()
+        for _ in range(ATTEMPTS):
+            before = self._epoch
+            try:
+                parts = self._fetch(sids, start_ms, end_ms)
+            except duckdb.CatalogException:
+                continue
+            if before == self._epoch and before % 2 == 0:
+                return self._assemble(sids, parts)
+        # Maintenance moved a block under each attempt: wait for the writer thread to come to rest.
+        self._database.write(lambda _tx, payloads: [None] * len(payloads), None)
+        try:
+            return self._assemble(sids, self._fetch(sids, start_ms, end_ms))
+        except duckdb.CatalogException as error:
+            raise TransientError("The store is being compacted.", retry_after_s=1) from error
+
+    def _fetch(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[dict[str, NDArray[Any]]]:
+        where = f"ts BETWEEN {int(start_ms)} AND {int(end_ms)}"
+        with self._database.read() as con:
+            if len(sids) <= IN_LIST:
+                listed = ", ".join(map(str, sids.tolist()))
+                where += f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN ({listed})"
+            elif len(sids) * 2 < len(self._index):
+                con.register("wanted", {"w": sids})
+                where += f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN (SELECT w FROM wanted)"
+            con.execute("BEGIN TRANSACTION")
+            parts = []
+            for name in self._tables(start_ms, end_ms):
+                has_nan = con.execute(f"SELECT 1 FROM {name} WHERE nan IS NOT NULL LIMIT 1").fetchone()  # noqa: S608
+                columns = "sid, ts, val, nan" if has_nan else "sid, ts, val"
+                got = con.execute(f"SELECT {columns} FROM {name} WHERE {where}").fetchnumpy()  # noqa: S608
+                part = {"sid": _plain(got["sid"]), "ts": _plain(got["ts"]), "val": _values(got)}
+                if len(part["sid"]):
+                    parts.append(part)
+            con.execute("COMMIT")
+        return parts
+
+    def _assemble(self, sids: NDArray[np.int32], parts: list[dict[str, NDArray[Any]]]) -> SampleBlock:
+        if not parts:
+            return SampleBlock.empty()
+        sid = np.concatenate([p["sid"] for p in parts]) if len(parts) > 1 else parts[0]["sid"]
+        ts = np.concatenate([p["ts"] for p in parts]) if len(parts) > 1 else parts[0]["ts"]
+        values = np.concatenate([p["val"] for p in parts]) if len(parts) > 1 else parts[0]["val"]
+        parts.clear()
+        place = np.full(max(int(sid.max()), int(sids[-1])) + 1, -1, np.int32)
+        place[sids] = np.arange(len(sids), dtype=np.int32)
+        at = place[sid]
+        if int(at.min()) < 0:
+            keep = at >= 0
+            at, ts, values = at[keep], ts[keep], values[keep]
+        if len(sids) <= RADIX_LIMIT:
+            at = at.astype(np.uint16)
+        if not bool(np.all(at[1:] >= at[:-1])):
+            order = np.argsort(at, kind="stable")
+            at, ts, values = at[order], ts[order], values[order]
+        if bool(np.any((ts[1:] <= ts[:-1]) & (at[1:] == at[:-1]))):
+            order = np.lexsort((ts, at))
+            at, ts, values = at[order], ts[order], values[order]
+        lengths = np.bincount(at, minlength=len(sids))
+        filled = np.flatnonzero(lengths)
+        offsets = np.zeros(len(filled) + 1, np.int64)
+        np.cumsum(lengths[filled], out=offsets[1:])
+        labels = self._index.labels
+        return SampleBlock(tuple(labels[i] for i in sids[filled].tolist()), offsets, ts, values)
+
+
+def _sorted(rows: _Rows) -> _Rows:
+    """By (series, time); of equal ones the first to arrive stays first."""
+    later = rows.sid[1:] > rows.sid[:-1]
+    if bool(np.all(later | ((rows.sid[1:] == rows.sid[:-1]) & (rows.ts[1:] > rows.ts[:-1])))):
+        return rows
+    return rows.take(np.lexsort((rows.ts, rows.sid)))
+
+
+def _first_of_equal(rows: _Rows, counts: list[SampleCounts]) -> _Rows:
+    if len(rows) < 2:
+        return rows
+    again = np.concatenate([[False], (rows.sid[1:] == rows.sid[:-1]) & (rows.ts[1:] == rows.ts[:-1])])
+    if not again.any():
+        return rows
+    first = np.maximum.accumulate(np.where(again, 0, np.arange(len(rows))))
+    bits = rows.values.view(np.uint64)
+    _count(counts, rows.owner[again], (bits == bits[first])[again])
+    return rows.take(~again)
+
+
+def _count(counts: list[SampleCounts], owner: NDArray[np.int32], same: NDArray[np.bool_]) -> None:
+    for i, n in enumerate(np.bincount(owner[same], minlength=len(counts)).tolist()):
+        counts[i].duplicates += n
+    for i, n in enumerate(np.bincount(owner[~same], minlength=len(counts)).tolist()):
+        counts[i].conflicts += n
+
+
+def _plain(array: Any) -> NDArray[Any]:
+    """DuckDB hands out masked arrays where a column might hold NULL."""
+    return array.data if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
+
+
+def _values(got: dict[str, Any]) -> NDArray[np.float64]:
+    values = _plain(got["val"])
+    if "nan" in got and isinstance(got["val"], np.ma.MaskedArray):
+        missing = np.ma.getmaskarray(got["val"])
+        if missing.any():
+            values = values.copy()
+            values.view(np.int64)[missing] = _plain(got["nan"])[missing]
+    return np.ascontiguousarray(values)

@@ -1,0 +1,95 @@
+"""Tables of the telemetry file. Rows that age are kept in one table a day, so that retention is DROP.
+
+DELETE would bloat the file by half and give nothing back. ``head_<n>`` holds the samples of the open
+two-hour block ``n`` in arrival order; ``samples_<day>`` closed ones, ordered by (series, time) in each run;
+``seen_<day>`` first and last sample of each series in it.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+DAY_MS = 86_400_000
+BLOCK_MS = 7_200_000
+
+FIXED = """
+CREATE TABLE IF NOT EXISTS series (sid INTEGER, names VARCHAR[], vals VARCHAR[]);
+CREATE TABLE IF NOT EXISTS metric_metadata (name VARCHAR, type VARCHAR, unit VARCHAR, help VARCHAR);
+CREATE TABLE IF NOT EXISTS ingest_keys (key VARCHAR, at_ms BIGINT);
+CREATE TABLE IF NOT EXISTS cursors (source VARCHAR, cursor VARCHAR);
+CREATE TABLE IF NOT EXISTS changes (
+    time_ms BIGINT, kind VARCHAR, service VARCHAR, title VARCHAR, author VARCHAR, link VARCHAR,
+    environment VARCHAR, attributes VARCHAR);
+"""
+
+PARTITIONED = {
+    "head": "sid INTEGER, ts BIGINT, val DOUBLE, nan BIGINT",
+    "samples": "sid INTEGER, ts BIGINT, val DOUBLE, nan BIGINT",
+    "seen": "sid INTEGER, first BIGINT, last BIGINT",
+    "logs": "ns BIGINT, severity INTEGER, severity_text VARCHAR, service VARCHAR, body VARCHAR, resource VARCHAR, "
+    "attributes VARCHAR, trace_id VARCHAR, span_id VARCHAR",
+    "spans": "trace_id VARCHAR, span_id VARCHAR, parent_span_id VARCHAR, name VARCHAR, kind VARCHAR, "
+    "start_ns BIGINT, end_ns BIGINT, status VARCHAR, service VARCHAR, resource VARCHAR, attributes VARCHAR",
+}
+"""Columns by kind of table. ``val`` is NULL and ``nan`` holds the bits where a sample is a NaN."""
+
+
+def create_schema(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute(FIXED)
+    con.execute(costs_ddl())
+
+
+def costs_ddl() -> str:
+    from aiops.core.cost import STORED_COLUMNS
+
+    columns = ", ".join(f'"{name}" {cost_type(name)}' for name in STORED_COLUMNS)
+    return f"CREATE TABLE IF NOT EXISTS costs (x_source VARCHAR, {columns}, x_extra VARCHAR)"
+
+
+def cost_type(column: str) -> str:
+    if column.endswith(("PeriodStart", "PeriodEnd")):
+        return "BIGINT"
+    return "DOUBLE" if column.endswith(("Cost", "Quantity")) else "VARCHAR"
+
+
+class Partitions:
+    """Which ``<kind>_<number>`` tables exist. Kept in memory; changed by the writer thread only."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._numbers: dict[str, tuple[int, ...]] = dict.fromkeys(PARTITIONED, ())
+        for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            kind, _, number = str(name).rpartition("_")
+            if kind in PARTITIONED:
+                self._set(kind, (*self._numbers[kind], _number(number)))
+
+    def numbers(self, kind: str) -> tuple[int, ...]:
+        """Ascending."""
+        return self._numbers[kind]
+
+    def between(self, kind: str, first: int, last: int) -> list[str]:
+        return [table(kind, n) for n in self._numbers[kind] if first <= n <= last]
+
+    def ensure(self, con: duckdb.DuckDBPyConnection, kind: str, number: int) -> str:
+        """The table's name, created in the running transaction where missing; :meth:`added` after the commit."""
+        name = table(kind, number)
+        if number not in self._numbers[kind]:
+            con.execute(f"CREATE TABLE IF NOT EXISTS {name} ({PARTITIONED[kind]})")
+        return name
+
+    def added(self, kind: str, number: int) -> None:
+        if number not in self._numbers[kind]:
+            self._set(kind, (*self._numbers[kind], number))
+
+    def dropped(self, kind: str, number: int) -> None:
+        self._set(kind, tuple(n for n in self._numbers[kind] if n != number))
+
+    def _set(self, kind: str, numbers: tuple[int, ...]) -> None:
+        self._numbers[kind] = tuple(sorted(numbers))
+
+
+def table(kind: str, number: int) -> str:
+    return f"{kind}_{number}" if number >= 0 else f"{kind}_m{-number}"
+
+
+def _number(text: str) -> int:
+    return -int(text[1:]) if text.startswith("m") else int(text)

@@ -1,0 +1,315 @@
+"""The telemetry store: the one door to samples, logs, spans, changes and costs.
+
+Implements the ports ``MetricReader``, ``SignalReader``, ``CostReader`` and ``TelemetrySink``. A return from
+:meth:`TelemetryStore.append` means committed and synced; every read obeys the principal's scope.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aiops.core.cost import CostQuery, CostSeries, CostTable
+from aiops.core.ports import Collected
+from aiops.core.principal import Principal
+from aiops.core.series import METRIC_NAME, Labels, Matcher, MetricMetadata, SampleBlock
+from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
+from aiops.store.telemetry import patterns
+from aiops.store.telemetry.costs import Costs, check_table
+from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.graph import service_graph
+from aiops.store.telemetry.labels import NEVER_LAST, SeriesIndex
+from aiops.store.telemetry.samples import SampleCounts, Samples
+from aiops.store.telemetry.schema import DAY_MS, Partitions
+from aiops.store.telemetry.signals import Signals
+
+log = logging.getLogger(__name__)
+
+KEY_LIFE_MS = DAY_MS
+FAMILY_SUFFIXES = ("_bucket", "_sum", "_count", "_total", "_created", "_info")
+
+
+@dataclass(frozen=True, slots=True)
+class AppendReport:
+    """What became of one append.
+
+    Attributes:
+        accepted: new samples.
+        duplicates: samples that were there already with the same bits.
+        conflicts: samples whose (series, time) holds another value; the first one stays.
+        too_new: samples, logs or spans further ahead of the clock than ``store.future_limit_s``; refused.
+        too_old: those before the retention; refused.
+        logs, spans, changes: new rows.
+        replayed: the key was seen in the last 24 h; nothing was added.
+    """
+
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    too_new: int = 0
+    too_old: int = 0
+    logs: int = 0
+    spans: int = 0
+    changes: int = 0
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """How much is stored, and from when to when (ms; 0 where empty)."""
+
+    series: int
+    samples: int
+    logs: int
+    spans: int
+    costs: int
+    bytes: int
+    oldest_ms: int
+    newest_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    collected: Collected
+    key: str
+    source: str
+
+
+class TelemetryStore:
+    """Reads and writes one :class:`TelemetryDatabase`.
+
+    Args:
+        database: open; the store becomes its only user.
+        cost_scope_columns: ``cost.scope_columns`` of the settings.
+    """
+
+    def __init__(self, database: TelemetryDatabase, cost_scope_columns: Mapping[str, str] | None = None) -> None:
+        self.database = database
+        self._clock = database.clock
+        self._index = SeriesIndex()
+        with database.read() as con:
+            self._partitions = Partitions(con)
+            self._samples = Samples(database, self._index, self._partitions)
+            self._signals = Signals(database, self._partitions)
+            self._samples.load(con)
+            self._signals.load(con)
+            self._metadata = {
+                row[0]: MetricMetadata(*row)
+                for row in con.execute("SELECT name, type, unit, help FROM metric_metadata").fetchall()
+            }
+            self._cursors = dict(con.execute("SELECT source, cursor FROM cursors").fetchall())
+            self._keys: set[str] = {row[0] for row in con.execute("SELECT key FROM ingest_keys").fetchall()}
+        self._keys_pruned_ms = 0
+        self._costs = Costs(database, cost_scope_columns or {})
+        database.when_idle(self._samples.compact)
+
+    # ------------------------------------------------------------------ writing
+
+    def append(self, collected: Collected, key: str = "", source: str = "") -> AppendReport:
+        """Store everything of ``collected`` in one transaction; returns after commit and sync.
+
+        Args:
+            collected: samples, metadata, logs, spans, changes.
+            key: names this delivery; a key seen in the last 24 h adds nothing.
+            source: stores ``collected.cursor`` under this name in the same transaction.
+
+        Raises:
+            TransientError: below the floor of free space, or the commit failed; nothing of it was kept.
+        """
+        return self.database.write(self._apply, _Append(collected, key, source))
+
+    def _apply(self, tx: Transaction, batch: list[_Append]) -> list[AppendReport]:
+        fresh: list[_Append] = []
+        replayed: set[int] = set()
+        keys: set[str] = set()
+        for item in batch:
+            if item.key and (item.key in self._keys or item.key in keys):
+                replayed.add(id(item))
+                continue
+            if item.key:
+                keys.add(item.key)
+            fresh.append(item)
+        counts = dict(
+            zip(map(id, fresh), self._samples.append(tx, [item.collected.samples for item in fresh]), strict=True)
+        )
+        reports = []
+        for item in batch:
+            if id(item) in replayed:
+                reports.append(AppendReport(replayed=True))
+            else:
+                reports.append(self._signals_of(tx, item.collected, counts[id(item)]))
+        self._save_metadata(tx, [m for item in fresh for m in item.collected.metadata])
+        self._save_cursors(tx, {item.source: item.collected.cursor for item in batch if item.source})
+        self._save_keys(tx, keys)
+        return reports
+
+    def _signals_of(self, tx: Transaction, collected: Collected, count: SampleCounts) -> AppendReport:
+        low, high = self._samples.oldest_ms() * 1_000_000, self._samples.newest_ms() * 1_000_000
+        logs = [r for r in collected.logs if low <= r.time_unix_nano <= high]
+        spans = [s for s in collected.spans if low <= s.start_unix_nano <= high]
+        times = [r.time_unix_nano for r in collected.logs] + [s.start_unix_nano for s in collected.spans]
+        if logs:
+            self._signals.append_logs(tx, logs)
+        new_spans = sum(self._signals.append_spans(tx, spans)) if spans else 0
+        if collected.changes:
+            self._signals.append_changes(tx, collected.changes)
+        return AppendReport(
+            count.accepted,
+            count.duplicates + len(spans) - new_spans,
+            count.conflicts,
+            count.too_new + sum(t > high for t in times),
+            count.too_old + sum(t < low for t in times),
+            len(logs),
+            new_spans,
+            len(collected.changes),
+        )
+
+    def _save_metadata(self, tx: Transaction, metadata: Sequence[MetricMetadata]) -> None:
+        changed = {m.name: m for m in metadata if self._metadata.get(m.name) != m}
+        if not changed:
+            return
+        tx.con.execute("DELETE FROM metric_metadata WHERE name IN (SELECT unnest(?::VARCHAR[]))", [list(changed)])
+        tx.con.executemany(
+            "INSERT INTO metric_metadata VALUES (?, ?, ?, ?)",
+            [(m.name, m.type, m.unit, m.help) for m in changed.values()],
+        )
+        tx.on_commit.append(lambda: self._metadata.update(changed))
+
+    def _save_cursors(self, tx: Transaction, cursors: dict[str, str]) -> None:
+        cursors = {source: cursor for source, cursor in cursors.items() if self._cursors.get(source) != cursor}
+        if cursors:
+            tx.con.execute("DELETE FROM cursors WHERE source IN (SELECT unnest(?::VARCHAR[]))", [list(cursors)])
+            tx.con.executemany("INSERT INTO cursors VALUES (?, ?)", list(cursors.items()))
+            tx.on_commit.append(lambda: self._cursors.update(cursors))
+
+    def _save_keys(self, tx: Transaction, keys: set[str]) -> None:
+        now = self._clock()
+        if keys:
+            tx.con.execute("INSERT INTO ingest_keys SELECT unnest(?::VARCHAR[]), ?", [list(keys), now])
+            tx.on_commit.append(lambda: self._keys.update(keys))
+        if now - self._keys_pruned_ms > KEY_LIFE_MS // 24:
+            self._keys_pruned_ms = now
+            old = {
+                row[0]
+                for row in tx.con.execute("SELECT key FROM ingest_keys WHERE at_ms < ?", [now - KEY_LIFE_MS]).fetchall()
+            }
+            if old:
+                tx.con.execute("DELETE FROM ingest_keys WHERE at_ms < ?", [now - KEY_LIFE_MS])
+                tx.on_commit.append(lambda: self._keys.difference_update(old))
+
+    def import_costs(self, table: CostTable) -> int:
+        """Replace the table's billing periods of its source; returns rows. Raises ``InvalidInput`` by column name."""
+        check_table(table)
+        return self.database.write(self._costs.replace, table)
+
+    def apply_retention(self) -> int:
+        """Drop whole days older than the retention; returns how many tables went. A store in memory keeps all."""
+        if self.database.path is None:
+            return 0
+        return self.database.write(self._retain, None)
+
+    def _retain(self, tx: Transaction, payloads: list[None]) -> list[int]:
+        cutoff = self._samples.oldest_ms()
+        dropped = self._samples.drop_before(tx, cutoff) + self._signals.drop_before(tx, cutoff)
+        if dropped:
+            log.info("Retention dropped %d tables older than %d days.", dropped, self.database.settings.retention_days)
+        return [dropped] * len(payloads)
+
+    # ------------------------------------------------------------------ metrics
+
+    def scan(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal) -> SampleBlock:
+        """Samples with ``start_ms <= ts <= end_ms`` of series that match and lie in the principal's scope."""
+        return self._samples.scan(self._index.select(matchers, principal, start_ms, end_ms), start_ms, end_ms)
+
+    def select_series(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[Labels]:
+        """Label sets of series that have samples about the window (between their first and last sample)."""
+        labels = self._index.labels
+        return [labels[i] for i in self._index.select(matchers, principal, start_ms, end_ms).tolist()]
+
+    def label_names(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal) -> list[str]:
+        return sorted(self._index.names_of(self._index.select(matchers, principal, start_ms, end_ms)))
+
+    def label_values(
+        self, name: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[str]:
+        return sorted(self._index.values_of(name, self._index.select(matchers, principal, start_ms, end_ms)))
+
+    def metadata(self, principal: Principal) -> list[MetricMetadata]:
+        """Type, unit and help of the metric families that the principal may see."""
+        known = dict(self._metadata)
+        if principal.scope:
+            visible = self._index.metric_names(principal)
+            known = {
+                name: item
+                for name, item in known.items()
+                if name in visible or any(name + suffix in visible for suffix in FAMILY_SUFFIXES)
+            }
+        return [known[name] for name in sorted(known)]
+
+    # ------------------------------------------------------------------ signals
+
+    def logs(self, query: LogQuery, principal: Principal) -> list[LogRecord]:
+        """Newest first, ``query.limit`` at most."""
+        return self._signals.logs(query, principal)
+
+    def log_patterns(
+        self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 50
+    ) -> list[LogPattern]:
+        """Masked forms of log lines in ``[start_ms, end_ms)``, most frequent first."""
+        return patterns.group(self._signals.log_lines(start_ms, end_ms, principal, service), limit)
+
+    def spans(
+        self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 1000
+    ) -> list[Span]:
+        """Spans that start in ``[start_ms, end_ms)``, newest first."""
+        return self._signals.spans(start_ms, end_ms, principal, service, limit)
+
+    def service_graph(self, start_ms: int, end_ms: int, principal: Principal) -> ServiceGraph:
+        """Who calls whom, from spans that start in ``[start_ms, end_ms)``."""
+        return service_graph(self.database, self._partitions, start_ms, end_ms, principal)
+
+    def changes(self, start_ms: int, end_ms: int, principal: Principal, service: str = "") -> list[ChangeEvent]:
+        """Changes in ``[start_ms, end_ms)``, oldest first."""
+        return self._signals.changes(start_ms, end_ms, principal, service)
+
+    # ------------------------------------------------------------------ costs
+
+    def daily(self, query: CostQuery, principal: Principal) -> CostSeries:
+        return self._costs.daily(query, principal)
+
+    def cost_values(self, column: str, principal: Principal) -> list[str]:
+        """Distinct values of a FOCUS column, most costly first."""
+        return self._costs.values(column, principal)
+
+    # ------------------------------------------------------------------ state
+
+    def cursor(self, source: str) -> str:
+        """Where the last committed poll of ``source`` ended; empty at first."""
+        return str(self._cursors.get(source, ""))
+
+    def metric_names(self, principal: Principal) -> list[str]:
+        return self.label_values(METRIC_NAME, (), 0, 1 << 62, principal)
+
+    def healthy(self) -> bool:
+        return self.database.healthy()
+
+    def status(self) -> StoreStatus:
+        size = len(self._index)
+        first, last = self._index.first[:size], self._index.last[:size]
+        filled = last != NEVER_LAST
+        return StoreStatus(
+            size,
+            self._samples.count,
+            self._signals.log_count,
+            self._signals.span_count,
+            self._costs.count(),
+            self.database.bytes_on_disk(),
+            int(first[filled].min()) if filled.any() else 0,
+            int(last[filled].max()) if filled.any() else 0,
+        )
+
+    def close(self) -> None:
+        self.database.close()
