@@ -1,0 +1,1 @@
+"""One file per system; discovered by `aiops.core.plugins`."""
