@@ -18,7 +18,7 @@ from pydantic import Field
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
 from detectors.support.device import Choice, resolve, to_array, to_tensor
-from detectors.support.robust import NORMAL, quantiles, spread, trailing_mean
+from detectors.support.robust import quantiles, spread, trailing_mean
 from detectors.support.seasons import fit_profiles, seasonal, times
 from detectors.support.states import check, pick, roll, scores_of, state_of
 
@@ -121,5 +121,3 @@ class SeasonalResidual(Detector[Options]):
         check(state, batch)
         return pick(state, self._device)
 
-
-__all__ = ["NORMAL", "Options", "SeasonalResidual"]

@@ -23,14 +23,12 @@ def excess(score: torch.Tensor, median: torch.Tensor, high: torch.Tensor) -> tor
     return torch.log1p(((score - median[:, None]) / unit).clamp(min=0))
 
 
-def centred_mean(score: NDArray[np.float32], mask: NDArray[np.bool_], width: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Mean over a window of ``width`` [S] steps around each one; looks ahead, so for finished ranges only."""
+def centred_mean(score: NDArray[np.float32], mask: NDArray[np.bool_], width: int) -> NDArray[np.float32]:
+    """Mean of the observed scores in a window of ``width`` steps around each; looks ahead, so for finished ranges."""
     size = score.shape[1]
-    place = np.arange(size)[None, :]
-    low = np.clip(place - (width // 2)[:, None], 0, size)
-    high = np.clip(place + ((width + 1) // 2)[:, None], 0, size)
+    place = np.arange(size)
+    low, high = np.maximum(place - width // 2, 0), np.minimum(place + (width + 1) // 2, size)
     total = np.pad(np.cumsum(np.where(mask, score, 0.0), 1, dtype=np.float64), ((0, 0), (1, 0)))
     count = np.pad(np.cumsum(mask, 1), ((0, 0), (1, 0)))
-    seen = np.take_along_axis(count, high, 1) - np.take_along_axis(count, low, 1)
-    mean = (np.take_along_axis(total, high, 1) - np.take_along_axis(total, low, 1)) / np.maximum(seen, 1)
-    return mean.astype(np.float32)
+    seen = count[:, high] - count[:, low]
+    return ((total[:, high] - total[:, low]) / np.maximum(seen, 1)).astype(np.float32)

@@ -1,25 +1,26 @@
-"""A finished range scored as a whole: fit on it, score it, smooth by its rhythm. For back tests and boards."""
+"""A finished range scored as a whole: fit on it, score it, average over time scales. For back tests and boards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiops.core.anomaly import Batch, State
+from aiops.core.anomaly import Batch
 from aiops.core.ports import Detector
 from detectors.support.calibration import centred_mean
 from detectors.support.windows import group_ragged
 
 MAX_POINTS = 4_000_000
 """Grid cells fitted in one go."""
-NO_RHYTHM = 24
-"""Smoothing width in steps where a series has no period of its own."""
+SCALES = (1, 4, 16, 64, 256)
+"""Widths in steps over which scores are averaged; anomalies last from one step to hundreds."""
 
 
 def score_ranges(
-    detector: Detector[object],  # type: ignore[type-var]
+    detector: Detector[Any],
     values: Sequence[NDArray[np.float64]],
     timestamps_ms: Sequence[NDArray[np.int64]],
     smooth: bool = True,
@@ -36,19 +37,18 @@ def score_ranges(
             state = detector.fit(part)
             score = detector.score(state, part).score
             if smooth:
-                mean = centred_mean(score, np.isfinite(score), widths(state))
-                score = np.where(np.isfinite(score), mean, np.float32(np.nan))
+                score = multiscale(score)
             parts.append(score)
         for member, row in zip(group.members, group.back(np.concatenate(parts)), strict=True):
             out[member] = row
     return out
 
 
-def widths(state: State) -> NDArray[np.int64]:
-    """Smoothing width [S] in steps: the shortest rhythm found, at most a day and 128 steps."""
-    found = [v for k, v in state.arrays.items() if k.rpartition(":")[2].startswith("period.")]
-    width = np.full(len(state.series_ids), NO_RHYTHM, np.int64)
-    if found:
-        periods = np.stack([np.where(p > 0, p // state.step_ms, np.iinfo(np.int64).max) for p in found]).min(0)
-        width = np.where(periods < np.iinfo(np.int64).max, np.minimum(periods, 128), width)
-    return width
+def multiscale(score: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean over scales of the centred moving means, each in units of its own largest value; looks ahead."""
+    mask = np.isfinite(score)
+    total = np.zeros(score.shape, np.float32)
+    for width in SCALES:
+        mean = np.where(mask, centred_mean(score, mask, width), np.float32(0))
+        total += mean / np.maximum(mean.max(1, keepdims=True, initial=0.0), 1e-9)
+    return np.where(mask, total / len(SCALES), np.float32(np.nan))
