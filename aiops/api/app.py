@@ -1,0 +1,45 @@
+"""The FastAPI application: the edge, the problem handlers and every module of ``routes``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from fastapi import FastAPI
+
+from aiops import __version__
+from aiops.api import problems, routes
+from aiops.api.edge import Edge
+from aiops.api.services import Services
+
+DESCRIPTION = (
+    "Ask questions about metrics, logs, traces and costs; follow incidents; approve actions. "
+    "Times are milliseconds since the epoch, UTC, unless a name says otherwise. "
+    "Errors are RFC 9457 problem details, except on the Prometheus-compatible routes."
+)
+
+
+def create_app(services: Services) -> FastAPI:
+    """The app over ready-made services; whoever built them starts and stops them.
+
+    Interactive documentation pages are left out, since they load scripts from other hosts;
+    ``/docs`` is a plain page made from the same OpenAPI document.
+    """
+    app = FastAPI(
+        title="aiops",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        strict_content_type=False,
+    )
+    app.state.services = services
+    problems.install(app)
+    for module in sorted(pkgutil.iter_modules(routes.__path__), key=lambda m: m.name):
+        if not module.name.startswith("_"):
+            found = importlib.import_module(f"{routes.__name__}.{module.name}")
+            app.include_router(found.router(services))
+    app.add_middleware(Edge, server=services.settings.server)
+    return app

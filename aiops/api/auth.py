@@ -1,0 +1,100 @@
+"""Who calls: API keys from headers, or the local principal where no auth is configured."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from aiops.access.keys import PREFIX
+from aiops.access.permissions import Permission, require
+from aiops.api.services import Services
+from aiops.core.errors import Forbidden
+from aiops.core.principal import LOCAL, Principal
+
+_bearer = HTTPBearer(auto_error=False, description="An API key. As the password of Basic auth it works as well.")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that answers this request."""
+    services: Services = request.app.state.services
+    return services
+
+
+def credential(request: Request) -> str:
+    """The key text from ``Authorization`` (Bearer, or Basic's password) or ``X-API-Key``; never from the URL.
+
+    Raises:
+        Forbidden: a malformed ``Authorization`` header (unauthenticated).
+    """
+    if key := request.headers.get("x-api-key"):
+        return key.strip()
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    match scheme.lower():
+        case "":
+            return ""
+        case "bearer":
+            return rest.strip()
+        case "basic":
+            try:
+                return base64.b64decode(rest.strip(), validate=True).decode("utf-8").partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError) as error:
+                raise Forbidden("The Authorization header is malformed.", authenticated=False) from error
+    raise Forbidden("Only Bearer and Basic authorization are known.", authenticated=False)
+
+
+def principal(request: Request) -> Principal:
+    """The caller, counted against its rate limit. Usable as a FastAPI dependency.
+
+    Raises:
+        Forbidden: no key, or one that is not valid (401).
+        LimitExceeded: too many requests, or too many failed sign-ins from this address.
+    """
+    services = services_of(request)
+    caller = _identify(request, services)
+    services.rates.check(caller.name)
+    return caller
+
+
+def _identify(request: Request, services: Services) -> Principal:
+    open_door = services.settings.server.auth == "none"
+    try:
+        key = credential(request)
+    except Forbidden:
+        if open_door:
+            return LOCAL
+        raise
+    # Without auth a key still counts, since approving needs one; other tools' credentials are none of ours.
+    if open_door and not key.startswith(PREFIX):
+        return LOCAL
+    if not key:
+        raise Forbidden("This needs an API key.", hint="Send it as a Bearer token.", authenticated=False)
+    address = request.client.host if request.client else "unknown"
+    services.rates.check_failures(address)
+    try:
+        return services.keys.authenticate(key)
+    except Forbidden:
+        services.rates.failed(address)
+        raise
+
+
+def allow(permission: Permission) -> Callable[..., Principal]:
+    """A dependency that gives the caller if it has the permission.
+
+    Use it as ``caller: Annotated[Principal, Depends(allow(Permission.READ))]``.
+    """
+
+    def dependency(
+        caller: Annotated[Principal, Depends(principal)],
+        _bearer_scheme: Annotated[object, Security(_bearer)] = None,
+        _header_scheme: Annotated[object, Security(_header)] = None,
+    ) -> Principal:
+        require(caller, permission)
+        return caller
+
+    return dependency

@@ -1,0 +1,1 @@
+"""One module a resource; each has ``router(services) -> APIRouter`` and is found by listing this package."""

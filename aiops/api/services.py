@@ -1,0 +1,102 @@
+"""What the routes work with; wiring fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiops.access.rates import RateLimits
+from aiops.core.errors import TransientError
+
+if TYPE_CHECKING:
+    from aiops.access.keys import KeyService
+    from aiops.actions.approval import ActionService
+    from aiops.core.ports import Assistant, Clock, InboundParser, MetricQuerier
+    from aiops.core.principal import Principal
+    from aiops.cost.service import CostService
+    from aiops.incidents.lifecycle import IncidentService
+    from aiops.incidents.notify import Dispatcher
+    from aiops.jobs.queue import JobQueue
+    from aiops.models.registry import ModelRegistry
+    from aiops.settings import Settings
+    from aiops.store.state.audit import AuditLog
+    from aiops.store.state.conversations import ConversationRepository
+    from aiops.store.state.database import StateDatabase
+    from aiops.store.state.outbox import OutboxRepository
+    from aiops.store.telemetry.store import TelemetryStore
+
+T = TypeVar("T")
+
+
+class ComponentState(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part of the service as ``/readyz`` shows it; the service is ready when all ``required`` ones are."""
+
+    name: str
+    state: ComponentState
+    detail: str = ""
+    required: bool = False
+
+
+def _no_components() -> Sequence[Component]:
+    return ()
+
+
+def _no_text() -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Every object that routes use.
+
+    What is ``None`` is not running; a route that needs it answers 503 (see :func:`running`).
+
+    Attributes:
+        engine: what PromQL queries are put to: our engine, or a remote server.
+        cost_report: the HTML cost report as the principal may see it.
+        components: states of all parts, cheap enough to be asked each second.
+        metrics_text: the service's own metrics in Prometheus' text format.
+        versions: component versions for the status page.
+    """
+
+    settings: Settings
+    clock: Clock
+    store: TelemetryStore
+    engine: MetricQuerier
+    keys: KeyService
+    audit: AuditLog
+    rates: RateLimits = field(default_factory=lambda: RateLimits(0))
+    database: StateDatabase | None = None
+    incidents: IncidentService | None = None
+    dispatcher: Dispatcher | None = None
+    outbox: OutboxRepository | None = None
+    actions: ActionService | None = None
+    conversations: ConversationRepository | None = None
+    assistant: Assistant | None = None
+    cost: CostService | None = None
+    cost_report: Callable[[Principal], str] | None = None
+    models: ModelRegistry | None = None
+    jobs: JobQueue | None = None
+    inbound: Mapping[str, InboundParser[Any]] = field(default_factory=dict)
+    components: Callable[[], Sequence[Component]] = _no_components
+    metrics_text: Callable[[], str] = _no_text
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def running(part: T | None, name: str) -> T:
+    """The part, or ``TransientError`` saying that it does not run (yet)."""
+    if part is None:
+        raise TransientError(
+            f"The {name} is not running.", hint="It may still be starting; see /readyz.", retry_after_s=5
+        )
+    return part
