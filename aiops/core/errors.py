@@ -2,6 +2,7 @@
 
 AiopsError
 ├── ConfigError          the operator, at start
+│   └── FolderInUse      another process holds the data folder
 ├── TransientError       the caller retries (carries ``retry_after_s``)
 ├── PermanentError       give up and report
 │   ├── InvalidInput     the sender mends the request (400)
@@ -37,6 +38,10 @@ class AiopsError(Exception):
 
 class ConfigError(AiopsError):
     """A setting is wrong; raised at start."""
+
+
+class FolderInUse(ConfigError):
+    """Another process holds the data folder; the CLI exits with 3."""
 
 
 class TransientError(AiopsError):

@@ -1,0 +1,165 @@
+"""``aiops cost``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
+
+app = group_of("Cloud costs: summary, forecast, anomalies, budgets, import.")
+PATH = "/api/v1/costs"
+DAY_MS = 86_400_000
+
+
+@app.command()
+def summary(
+    days: Annotated[int, typer.Option(help="Days back from today.", min=1, max=366)] = 7,
+    by: Annotated[str, typer.Option(help="FOCUS column to group by.")] = "ServiceName",
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """What was spent, by group, largest first (EffectiveCost)."""
+    from aiops.cli.output import console, number, rows_of, table
+    from aiops.core.ports import system_clock
+
+    end = system_clock() // DAY_MS * DAY_MS
+    found = _get(
+        f"{PATH}/summary",
+        settings_of(config, data_dir, url, api_key),
+        json,
+        start_ms=end - days * DAY_MS,
+        end_ms=end,
+        group_by=by,
+    )
+    if found is None:
+        return
+    currency = str(found.get("currency") or "USD")
+    rows = [(str(_group(g)), number(_total(g), currency)) for g in rows_of(found, "groups")]
+    total = found.get("total", sum(_total(g) for g in rows_of(found, "groups")))
+    console().print(table((by, "cost"), [*rows, ("total", number(total, currency))], f"the last {days} days"))
+
+
+@app.command()
+def forecast(
+    json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
+) -> None:
+    """What this month will cost, with an interval."""
+    from aiops.cli.output import number
+
+    found = _get(f"{PATH}/forecast", settings_of(config, data_dir, url, api_key), json)
+    if found is None:
+        return
+    c = str(found.get("currency") or "USD")
+    print(
+        f"spent {number(found['spent'], c)}; expected at month end {number(found['expected'], c)} "
+        f"({number(found['lower'], c)} to {number(found['upper'], c)}), by {found.get('method', '')}"
+    )
+
+
+@app.command()
+def anomalies(
+    days: Annotated[int, typer.Option(help="Days back from today.", min=1, max=366)] = 30,
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Days whose cost departs from their own past."""
+    from aiops.cli.output import console, number, rows_of, table, when
+    from aiops.core.ports import system_clock
+
+    end = system_clock()
+    settings = settings_of(config, data_dir, url, api_key)
+    found = _get(f"{PATH}/anomalies", settings, json, start_ms=end - days * DAY_MS, end_ms=end)
+    if found is None:
+        return
+    rows = [
+        (
+            when(a.get("day_ms"), "UTC")[:10],
+            _group(a),
+            number(a.get("amount"), str(a.get("currency", ""))),
+            number(a.get("expected"), str(a.get("currency", ""))),
+        )
+        for a in rows_of(found, "anomalies", "items", "data")
+    ]
+    if rows:
+        console().print(table(("day", "group", "cost", "expected"), rows))
+    else:
+        print(f"No cost anomaly in the last {days} days.")
+
+
+@app.command()
+def budgets(
+    json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
+) -> None:
+    """Budgets against what was spent and what is expected at month end."""
+    from aiops.cli.output import console, number, rows_of, table
+
+    found = _get(f"{PATH}/budgets", settings_of(config, data_dir, url, api_key), json)
+    if found is None:
+        return
+    rows = []
+    for state in rows_of(found, "budgets", "items", "data"):
+        budget, ahead = state.get("budget", state), state.get("forecast") or {}
+        currency = str(budget.get("currency", ""))
+        figures = (budget.get("amount"), ahead.get("spent"), ahead.get("expected"))
+        rows.append((str(budget.get("name")), str(state.get("state")), *(number(f, currency) for f in figures)))
+    if rows:
+        console().print(table(("budget", "state", "amount", "spent", "expected"), rows))
+    else:
+        print("No budgets are configured.")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[
+        Path, typer.Argument(help="FOCUS CSV or Parquet file.", exists=True, dir_okay=False, readable=True)
+    ],
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Import a FOCUS file. It replaces the billing periods that it holds."""
+    from aiops.cli.client import connect
+    from aiops.cli.output import print_json
+
+    with connect(settings_of(config, data_dir, url, api_key)) as api:
+        found = api.upload(f"{PATH}/import", file)
+    if json:
+        print_json(found)
+    else:
+        print(f"Imported {found.get('rows', '?')} rows of {file.name}.")
+
+
+def _get(path: str, settings: Any, json: bool, **params: Any) -> Any:
+    """The reply, or ``None`` when it was printed as JSON."""
+    from aiops.cli.client import connect
+    from aiops.cli.output import print_json
+
+    with connect(settings) as api:
+        found = api.get(path, **params)
+    if json:
+        print_json(found)
+        return None
+    return found
+
+
+def _group(row: dict[str, Any]) -> str:
+    group = row.get("group", row.get("name", ""))
+    return " / ".join(map(str, group)) if isinstance(group, list) else str(group)
+
+
+def _total(row: dict[str, Any]) -> float:
+    if "total" in row:
+        return float(row["total"])
+    amounts = row.get("amounts") or [row.get("amount", 0.0)]
+    return float(sum(amounts))

@@ -1,0 +1,151 @@
+"""``aiops incidents``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
+
+app = group_of("List, show, acknowledge and resolve incidents.")
+Id = Annotated[str, typer.Argument(help="Incident id.")]
+PATH = "/api/v1/incidents"
+
+
+@app.command("list")
+def list_incidents(
+    status: Annotated[str, typer.Option(help="open, acknowledged, resolved or merged; default all.")] = "",
+    limit: Annotated[int, typer.Option(help="Most incidents to show.", min=1, max=1000)] = 50,
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Incidents, newest first."""
+    from aiops.cli.client import connect
+    from aiops.cli.output import console, print_json, rows_of, table, when
+
+    with connect(settings_of(config, data_dir, url, api_key)) as api:
+        found = api.get(PATH, status=status, limit=limit)
+    if json:
+        print_json(found)
+        return
+    incidents = rows_of(found, "incidents", "items", "data")
+    if not incidents:
+        print("No incidents.")
+        return
+    rows = (
+        (
+            str(i["id"]),
+            str(i["status"]),
+            str(i["severity"]),
+            str(i.get("service", "")),
+            when(i.get("opened_ms")),
+            _title(i),
+        )
+        for i in incidents
+    )
+    console().print(table(("id", "status", "severity", "service", "opened", "title"), rows))
+
+
+@app.command()
+def show(
+    id: Id, json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
+) -> None:
+    """One incident with its ranked causes, signals and timeline."""
+    from aiops.cli.client import connect
+    from aiops.cli.output import print_json
+
+    with connect(settings_of(config, data_dir, url, api_key)) as api:
+        found = api.get(f"{PATH}/{id}")
+    if json:
+        print_json(found)
+    else:
+        print_incident(found)
+
+
+@app.command()
+def ack(
+    id: Id, json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
+) -> None:
+    """Acknowledge an incident: you are on it."""
+    _change(id, "acknowledge", json, settings_of(config, data_dir, url, api_key))
+
+
+@app.command()
+def resolve(
+    id: Id, json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
+) -> None:
+    """Resolve an incident."""
+    _change(id, "resolve", json, settings_of(config, data_dir, url, api_key))
+
+
+def _change(id: str, verb: str, json: bool, settings: Any) -> None:
+    from aiops.cli.client import connect
+    from aiops.cli.output import print_json
+
+    with connect(settings, reading=False) as api:
+        found = api.post(f"{PATH}/{id}/{verb}")
+    if json:
+        print_json(found)
+    else:
+        print(f"{id} is {found.get('status', verb)}.")
+
+
+def print_incident(incident: dict[str, Any], out: Any = None) -> None:
+    """Print an incident as the API gives it: causes with evidence, signals, timeline."""
+    from rich.text import Text
+
+    from aiops.cli.output import console, number, table, when
+
+    out = out or console()
+    out.print(Text(f"{incident['id']} {_title(incident)}", style="bold"))
+    out.print(
+        Text(
+            f"{incident['status']}, {incident['severity']}, service {incident.get('service') or '-'}, "
+            f"opened {when(incident.get('opened_ms'))}"
+        )
+    )
+    if candidates := list(incident.get("candidates") or ()):
+        note = "" if incident.get("clear_cause") else " (no clear cause)"
+        rows = [
+            (
+                str(c["service"]),
+                f"{float(c.get('share', 0)):.0%}",
+                str(c.get("metric", "")),
+                f"{number(c.get('before'))} → {number(c.get('after'))}" if c.get("metric") else "",
+                "; ".join(map(str, c.get("reasons") or ())),
+            )
+            for c in candidates[:5]
+        ]
+        out.print(table(("likely cause", "share", "metric", "before → after", "reasons"), rows, f"Causes{note}"))
+        for candidate in candidates[:3]:
+            if candidate.get("query"):
+                out.print(Text(f"  {candidate['service']}: {candidate['query']}", style="cyan"))
+    if signals := list(incident.get("signals") or ()):
+        linked = [_signal(s, when) for s in signals[:12]]
+        title = f"{len(signals)} signals" + (", the first 12" if len(signals) > 12 else "")
+        out.print(table(("signal", "since", "what", "why linked"), linked, title))
+    for entry in incident.get("timeline") or ():
+        out.print(
+            Text(f"  {when(entry.get('time_ms'))} {entry.get('actor')}: {entry.get('event')} {entry.get('detail', '')}")
+        )
+
+
+def _signal(signal: dict[str, Any], when: Any) -> tuple[str, str, str, str]:
+    alert = signal.get("alert", signal)
+    summary = alert.get("summary", "")
+    return (
+        str(alert.get("name", "")),
+        when(alert.get("starts_ms")),
+        str(summary),
+        str(signal.get("reason", "")),
+    )
+
+
+def _title(incident: dict[str, Any]) -> str:
+    mark = "[simulated] " if incident.get("simulated") else ""
+    title = str(incident.get("title", ""))
+    return title if "simulated" in title.lower() else mark + title
