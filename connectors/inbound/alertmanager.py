@@ -27,10 +27,9 @@ MAX_ANNOTATIONS = 50
 OWN_ALERT = "AiopsIncident"
 """What our own notifiers send out; it is never taken in again."""
 
-_SEVERITIES = {
-    **dict.fromkeys(("critical", "crit", "page", "fatal", "emergency", "error", "high", "p1", "p2", "sev1", "sev2"), Severity.CRITICAL),
-    **dict.fromkeys(("info", "informational", "notice", "none", "low", "debug", "p5", "sev5"), Severity.INFO),
-}  # fmt: skip
+_CRITICAL = "critical crit page fatal emergency error high p1 p2 sev1 sev2"
+_INFO = "info informational notice none low debug p5 sev5"
+_SEVERITIES = dict.fromkeys(_CRITICAL.split(), Severity.CRITICAL) | dict.fromkeys(_INFO.split(), Severity.INFO)
 
 
 class AlertmanagerOptions(SenderOptions):
