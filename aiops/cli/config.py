@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from aiops.cli.options import Config, DataDir, Json, group_of, settings_of
 
 if TYPE_CHECKING:
