@@ -161,6 +161,8 @@ class TelemetryDatabase:
                 f"The read needs more than {self.settings.memory_limit} of memory.",
                 hint="Ask for a shorter time range or fewer series, or raise store.memory_limit.",
             ) from error
+        except duckdb.Error as error:
+            raise TransientError(f"The telemetry store could not read: {_first_line(error)}") from error
         finally:
             cursor.close()
 

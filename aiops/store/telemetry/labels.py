@@ -51,9 +51,10 @@ class SeriesIndex:
             with self._lock:
                 for i, sid in enumerate(found):
                     if sid is None:
-                        found[i], is_new = self._slow(labels[i])
+                        number, is_new = self._slow(labels[i])
+                        found[i] = number
                         if is_new:
-                            new.append(found[i])
+                            new.append(number)
                 self._grow()
         return np.array(found, np.int32), new
 

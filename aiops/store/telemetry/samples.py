@@ -294,20 +294,18 @@ class Samples:
             return SampleBlock.empty()
         for _ in range(ATTEMPTS):
             before = self._epoch
-            try:
-                parts = self._fetch(sids, start_ms, end_ms)
-            except duckdb.CatalogException:
-                continue
-            if before == self._epoch and before % 2 == 0:
+            parts = self._fetch(sids, start_ms, end_ms)
+            if parts is not None and before == self._epoch and before % 2 == 0:
                 return self._assemble(sids, parts)
         # Maintenance moved a block under each attempt: wait for the writer thread to come to rest.
         self._database.write(lambda _tx, payloads: [None] * len(payloads), None)
-        try:
-            return self._assemble(sids, self._fetch(sids, start_ms, end_ms))
-        except duckdb.CatalogException as error:
-            raise TransientError("The store is being compacted.", retry_after_s=1) from error
+        parts = self._fetch(sids, start_ms, end_ms)
+        if parts is None:
+            raise TransientError("The store is being compacted.", retry_after_s=1)
+        return self._assemble(sids, parts)
 
-    def _fetch(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[dict[str, NDArray[Any]]]:
+    def _fetch(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[dict[str, NDArray[Any]]] | None:
+        """Columns per table; ``None`` where a table was moved away under the read."""
         where = f"ts BETWEEN {int(start_ms)} AND {int(end_ms)}"
         with self._database.read() as con:
             if len(sids) <= IN_LIST:
@@ -315,17 +313,16 @@ class Samples:
                 where += f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN ({listed})"
             elif len(sids) * 2 < len(self._index):
                 con.register("wanted", {"w": sids})
-                where += f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN (SELECT w FROM wanted)"
+                where += f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN (SELECT w FROM wanted)"  # noqa: S608
             con.execute("BEGIN TRANSACTION")
             parts = []
             for name in self._tables(start_ms, end_ms):
-                has_nan = con.execute(f"SELECT 1 FROM {name} WHERE nan IS NOT NULL LIMIT 1").fetchone()  # noqa: S608
-                columns = "sid, ts, val, nan" if has_nan else "sid, ts, val"
-                got = con.execute(f"SELECT {columns} FROM {name} WHERE {where}").fetchnumpy()  # noqa: S608
-                part = {"sid": _plain(got["sid"]), "ts": _plain(got["ts"]), "val": _values(got)}
+                try:
+                    part = _columns(con, name, where)
+                except duckdb.CatalogException:
+                    return None
                 if len(part["sid"]):
                     parts.append(part)
-            con.execute("COMMIT")
         return parts
 
     def _assemble(self, sids: NDArray[np.int32], parts: list[dict[str, NDArray[Any]]]) -> SampleBlock:
@@ -355,6 +352,13 @@ class Samples:
         np.cumsum(lengths[filled], out=offsets[1:])
         labels = self._index.labels
         return SampleBlock(tuple(labels[i] for i in sids[filled].tolist()), offsets, ts, values)
+
+
+def _columns(con: duckdb.DuckDBPyConnection, name: str, where: str) -> dict[str, NDArray[Any]]:
+    has_nan = con.execute(f"SELECT 1 FROM {name} WHERE nan IS NOT NULL LIMIT 1").fetchone()  # noqa: S608
+    picked = "sid, ts, val, nan" if has_nan else "sid, ts, val"
+    got = con.execute(f"SELECT {picked} FROM {name} WHERE {where}").fetchnumpy()  # noqa: S608
+    return {"sid": _plain(got["sid"]), "ts": _plain(got["ts"]), "val": _values(got)}
 
 
 def _sorted(rows: _Rows) -> _Rows:

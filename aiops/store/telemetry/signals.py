@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -148,7 +149,7 @@ class Signals:
         ]
         for kind, n in gone:
             tx.con.execute(f"DROP TABLE {self._partitions.ensure(tx.con, kind, n)}")
-            tx.on_commit.append(lambda kind=kind, n=n: self._partitions.dropped(kind, n))
+            tx.on_commit.append(partial(self._partitions.dropped, kind, n))
         tx.con.execute("DELETE FROM changes WHERE time_ms < ?", [cutoff_ms])
         if gone:
             tx.on_commit.append(self._recount)
@@ -226,7 +227,7 @@ class Signals:
                 for row in _rows(con):
                     resource, attributes = load_labels(row[8]), load_labels(row[9])
                     if visible(resource, attributes):
-                        found.append(Span(*row[:3], Untrusted(row[3]), *row[4:8], resource, attributes))
+                        found.append(_span(row, resource, attributes))
                     if len(found) >= limit:
                         return found
         return found
@@ -239,7 +240,10 @@ class Signals:
                 "WHERE time_ms >= ? AND time_ms < ? AND (? = '' OR service = ?) ORDER BY time_ms",
                 [start_ms, end_ms, service, service],
             ).fetchall()
-        found = [ChangeEvent(*row[:3], Untrusted(row[3]), *row[4:7], load_labels(row[7])) for row in rows]
+        found = [
+            ChangeEvent(time_ms, kind, owner, Untrusted(title), author, link, environment, load_labels(attributes))
+            for time_ms, kind, owner, title, author, link, environment, attributes in rows
+        ]
         return [c for c in found if visible((("service.name", c.service),), c.attributes)]
 
 
@@ -263,6 +267,11 @@ def in_scope(principal: Principal) -> Callable[[Labels, Labels], bool]:
         return True
 
     return visible
+
+
+def _span(row: tuple[Any, ...], resource: Labels, attributes: Labels) -> Span:
+    trace_id, span_id, parent, name, kind, start, end, status = row[:8]
+    return Span(trace_id, span_id, parent, Untrusted(name), kind, start, end, status, resource, attributes)
 
 
 def _rows(con: duckdb.DuckDBPyConnection) -> Iterable[tuple[Any, ...]]:
