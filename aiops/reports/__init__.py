@@ -1,0 +1,1 @@
+"""Reports and charts: figures turned into pictures, terminal drawings, HTML and text, and their delivery."""

@@ -1,0 +1,96 @@
+"""Numbers with units as people read them. Units are UCUM-like: ``s``, ``By``, ``1``, ``%``, ``By/s``, ``USD``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_TIME = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d"))
+_BYTES = ((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB"), (2.0**40, "TiB"), (2.0**50, "PiB"))
+_COUNT = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
+_ALIASES = {
+    "seconds": "s", "second": "s", "bytes": "By", "byte": "By", "B": "By", "ratio": "1", "percent": "%",
+    "ms": "ms", "milliseconds": "ms",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """``value / factor`` is shown with ``suffix``."""
+
+    factor: float
+    suffix: str
+
+    def text(self, value: float, decimals: int | None = None) -> str:
+        """The number alone, with a fixed count of decimals or about three significant figures."""
+        if not math.isfinite(value):
+            return {math.inf: "+Inf", -math.inf: "-Inf"}.get(value, "NaN")
+        return number(value / self.factor, decimals)
+
+
+def number(value: float, decimals: int | None = None) -> str:
+    """About three significant figures, thousands separated, no trailing zeros.
+
+    >>> number(1234.5), number(0.05), number(12.345)
+    ('1,234', '0.05', '12.3')
+    """
+    if decimals is not None:
+        out = f"{value:,.{decimals}f}"
+        return "0" if float(out.replace(",", "")) == 0 and decimals == 0 else out
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size >= 1e15 or size < 1e-4:
+        return f"{value:.3g}"
+    places = max(0, 2 - math.floor(math.log10(size)))
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def is_money(unit: str) -> bool:
+    """An ISO 4217 code by its form."""
+    return len(unit) == 3 and unit.isalpha() and unit.isupper()
+
+
+def scale_for(largest: float, unit: str) -> Scale:
+    """One scale for an axis whose largest magnitude is ``largest``."""
+    unit = _ALIASES.get(unit, unit)
+    steps: tuple[tuple[float, str], ...]
+    base, per = (unit[:-2], "/s") if unit.endswith("/s") and len(unit) > 2 else (unit, "")
+    if base == "ms":
+        steps, base_factor = _TIME, 1e-3
+    elif base == "s" and not per:
+        steps, base_factor = _TIME, 1.0
+    elif base == "By":
+        steps, base_factor = _BYTES, 1.0
+    else:
+        word = base.strip("{}") if base != "1" else ""
+        if base == "%":
+            return Scale(1.0, f"%{per}")
+        factor, prefix = _pick(_COUNT if largest >= 10_000 else _COUNT[:1], largest)
+        return Scale(factor, " ".join(p for p in (prefix, word + per) if p))
+    factor, suffix = _pick(steps, largest * base_factor)
+    return Scale(factor / base_factor, suffix + per)
+
+
+def _pick(steps: tuple[tuple[float, str], ...], largest: float) -> tuple[float, str]:
+    if not math.isfinite(largest) or largest <= 0:
+        return next((s for s in steps if s[0] == 1.0), steps[0])
+    best = steps[0]
+    for step in steps:
+        # A time just over a minute reads better as 75 s than as 1.25 min.
+        if largest >= step[0] * (2.0 if step[1] in ("min", "h", "d") else 1.0):
+            best = step
+    return best
+
+
+def humanise(value: float, unit: str = "") -> str:
+    """A value with its unit.
+
+    >>> humanise(0.0123, "s"), humanise(3 * 2**30, "By"), humanise(1234.5, "USD"), humanise(87.456, "%")
+    ('12.3 ms', '3 GiB', '1,234.50 USD', '87.5 %')
+    """
+    if is_money(unit) and math.isfinite(value):
+        return f"{value:,.2f} {unit}"
+    scale = scale_for(abs(value), unit)
+    return f"{scale.text(value)} {scale.suffix}".strip()
