@@ -334,3 +334,15 @@ class Assistant(Protocol):
 
 JobHandler = Callable[[Mapping[str, str]], None]
 """A job's work; arguments are JSON strings by name."""
+
+
+class JobProgress(Protocol):
+    """Given to a job's handler: call it now and then. It raises to end a job that was cancelled."""
+
+    def __call__(self, share: float | None = None, line: str = "") -> None:
+        """Report the share done, in [0, 1], and a line for the job's log."""
+        ...
+
+
+ProgressJobHandler = Callable[[Mapping[str, str], JobProgress], None]
+"""A job's work with its progress callback; registered by wiring by job kind."""

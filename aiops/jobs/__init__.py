@@ -1,0 +1,1 @@
+"""Background work: cron clock, queue with leases, worker threads."""
