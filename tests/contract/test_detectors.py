@@ -14,7 +14,7 @@ from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.errors import ConfigError, InvalidInput
 from aiops.core.plugins import build, discover
 from aiops.core.ports import Detector, PluginContext
-from detectors.support import artifacts
+from aiops.models import artifacts
 
 STEP = 60_000
 NAMES = sorted(discover("detectors"))
