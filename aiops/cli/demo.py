@@ -23,6 +23,9 @@ def demo(
     ] = None,
 ) -> None:
     """Show everything on this machine's live metrics and a simulated shop, in about a minute."""
-    from aiops.demo.scenario import run
+    from aiops.cli.answers import print_answer
+    from aiops.cli.incidents import print_incident
+    from aiops.demo.scenario import Screens, run
 
-    raise typer.Exit(0 if run(seed, fault, once=once, port=port, data_dir=data_dir) else 1)
+    screens = Screens(print_answer, print_incident)
+    raise typer.Exit(0 if run(seed, fault, screens, once=once, port=port, data_dir=data_dir) else 1)

@@ -1,0 +1,117 @@
+"""The demo's settings: where its data lies, what it watches, and where its alerts go."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from aiops.core.errors import ConfigError, FolderInUse
+from aiops.settings import (
+    AgentSettings,
+    BudgetSettings,
+    CostSettings,
+    DetectionSettings,
+    IncidentSettings,
+    ReceiverSettings,
+    ServerSettings,
+    Settings,
+    WatchSettings,
+    default_data_dir,
+)
+
+STEP_S = 5.0
+WINDOW = "30s"
+TRAIN_S = 2 * 3600.0
+MARK = ".aiops-demo"
+_DURATION = "http_server_request_duration_seconds"
+_SHOP = 'simulated="true"'
+
+
+def watch_list() -> tuple[WatchSettings, ...]:
+    """Rate, errors, duration and saturation per simulated service, at the demo's step."""
+
+    def per_service(inner: str) -> str:
+        return f"sum by (service_name) ({inner})"
+
+    def rate(metric: str, more: str = "") -> str:
+        return per_service(f"rate({metric}{{{_SHOP}{more}}}[{WINDOW}])")
+
+    count = f"{_DURATION}_count"
+    failed = rate(count, ',http_response_status_code=~"5.."')
+    buckets = f"sum by (le, service_name) (rate({_DURATION}_bucket{{{_SHOP}}}[{WINDOW}]))"
+    memory = f"container_memory_working_set_bytes{{{_SHOP}}} / container_spec_memory_limit_bytes{{{_SHOP}}}"
+    pool_used = per_service(f'db_client_connections_usage{{{_SHOP},state="used"}}')
+    pool_max = per_service(f"db_client_connections_max{{{_SHOP}}}")
+    entries = (
+        WatchSettings(query=rate(count), kind="traffic", direction="down", unit="1/s"),
+        WatchSettings(query=f"{failed} / {rate(count)}", kind="errors", direction="up", unit="1"),
+        WatchSettings(query=f"histogram_quantile(0.95, {buckets})", kind="latency", direction="up", unit="s"),
+        WatchSettings(query=rate("container_cpu_usage_seconds_total"), kind="saturation", direction="up", unit="1"),
+        WatchSettings(query=per_service(memory), kind="saturation", direction="up", unit="1"),
+        WatchSettings(query=f"{pool_used} / {pool_max}", kind="saturation", direction="up", unit="1"),
+        WatchSettings(
+            query=per_service(f"messaging_queue_depth{{{_SHOP}}}"), kind="saturation", direction="up", unit="{message}"
+        ),
+    )
+    return tuple(entry.model_copy(update={"step_s": STEP_S}) for entry in entries)
+
+
+def demo_settings(data_dir: Path, port: int, webhook_url: str, webhook_secret: str) -> Settings:
+    """The service's settings for one run of the demo; no configuration file is read."""
+    receiver = ReceiverSettings.model_validate(
+        {"plugin": "webhook", "url": webhook_url, "secret": webhook_secret, "pages": False}
+    )
+    return Settings(
+        data_dir=data_dir,
+        server=ServerSettings(port=port),
+        detection=DetectionSettings(step_s=STEP_S, watch=watch_list(), train_window_s=TRAIN_S),
+        incidents=IncidentSettings(false_alarms_per_day=0.2),
+        receivers={"demo": receiver},
+        agent=AgentSettings(planner="offline"),
+        cost=CostSettings(budgets={"shop": BudgetSettings(amount=9000.0, where={"BillingAccountId": "shop"})}),
+    )
+
+
+def fresh_folder(path: Path | None) -> Path:
+    """The demo's own folder, emptied. Raises ``ConfigError`` for a folder that is not the demo's."""
+    folder = path or default_data_dir().with_name("aiops-demo")
+    try:
+        if _in_use(folder):
+            raise FolderInUse(f"Another demo runs on {folder}.", hint="Stop it, or choose another folder.")
+        if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
+            raise ConfigError(f"{folder} holds files of something else than the demo.", hint="Choose another folder.")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()
+    except OSError as error:
+        raise ConfigError(
+            f"The demo's folder {folder} cannot be written: {os.strerror(error.errno or 0)}.",
+            hint="Choose another with --data-dir.",
+        ) from error
+    return folder
+
+
+def _in_use(folder: Path) -> bool:
+    try:
+        os.kill(int(json.loads((folder / "service.json").read_text(encoding="utf-8"))["pid"]), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def free_port(wanted: int) -> int:
+    """``wanted`` if it is free on loopback, else one that is."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+            except OSError:
+                continue
+    raise ConfigError("No port is free on 127.0.0.1.")
