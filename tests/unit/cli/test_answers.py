@@ -1,0 +1,123 @@
+"""Answers and incidents on the terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from aiops.cli.answers import print_answer, series_block
+from aiops.cli.incidents import print_incident
+from aiops.cli.output import number, when
+
+ANSWER: dict[str, Any] = {
+    "text": "**shop-host-1** has the least disk left.",
+    "zone": "Europe/Berlin",
+    "confidence": 0.91,
+    "sure": True,
+    "planner": "offline",
+    "limits": ["no data older than 14 days"],
+    "evidence": [
+        {
+            "id": "E1",
+            "title": "Disk space left",
+            "source": "store",
+            "query": "node_filesystem_avail_bytes / node_filesystem_size_bytes",
+            "start_ms": 1_795_500_000_000,
+            "end_ms": 1_795_503_600_000,
+            "newest_ms": 1_795_503_590_000,
+            "state": "ok",
+            "unit": "%",
+            "figures": [{"name": "free", "value": 41.5, "unit": "%", "labels": {"instance": "shop-host-1"}}],
+            "lines": ["evil \x1b[31mred\x1b[0m [bold]markup[/bold] line"],
+        }
+    ],
+}
+
+
+def shown(draw: Any, data: dict[str, Any]) -> str:
+    out = Console(file=io.StringIO(), width=120, highlight=False, markup=False, emoji=False)
+    draw(data, out)
+    file = out.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_an_answer_shows_query_window_figures_and_confidence() -> None:
+    text = shown(print_answer, ANSWER)
+    assert "shop-host-1 has the least disk left." in text
+    assert "node_filesystem_avail_bytes / node_filesystem_size_bytes" in text
+    assert "CET" in text
+    assert "newest data 10 s before the end" in text
+    assert "41.5%" in text
+    assert "instance=shop-host-1" in text
+    assert "confidence 91% (sure), planned by offline" in text
+    assert "no data older than 14 days" in text
+
+
+def test_text_from_telemetry_is_neither_markup_nor_escape_code() -> None:
+    text = shown(print_answer, ANSWER)
+    assert "\x1b" not in text
+    assert "[bold]markup[/bold]" in text
+
+
+def test_states_are_told_apart() -> None:
+    for state, words in (("no_match", "nothing matched"), ("source_down", "the source is down")):
+        evidence = {**ANSWER["evidence"][0], "state": state, "figures": []}
+        assert words in shown(print_answer, {**ANSWER, "evidence": [evidence]})
+
+
+def test_an_incident_shows_its_causes() -> None:
+    incident = {
+        "id": "inc-1",
+        "status": "open",
+        "severity": "critical",
+        "title": "Latency of checkout",
+        "service": "payment",
+        "opened_ms": 1_795_500_000_000,
+        "simulated": True,
+        "clear_cause": True,
+        "candidates": [
+            {
+                "service": "payment",
+                "share": 0.7,
+                "metric": "p95",
+                "before": 0.1,
+                "after": 0.9,
+                "reasons": ["saturation first"],
+                "query": "up",
+            }
+        ],
+        "signals": [{"reason": "same call path", "alert": {"name": "latency", "starts_ms": 1_795_500_000_000}}],
+        "timeline": [{"time_ms": 1_795_500_000_000, "actor": "system", "event": "opened", "detail": ""}],
+    }
+    text = shown(print_incident, incident)
+    for expected in ("inc-1 [simulated] Latency of checkout", "payment", "70%", "0.1 → 0.9", "saturation first"):
+        assert expected in text
+    assert "same call path" in text
+
+
+def test_chart_series_become_a_block() -> None:
+    block = series_block([{"labels": {"a": "x"}, "points": [[1000, 1.0], [2000, None], [3000, 2.5]]}])
+    assert block is not None
+    assert block.labels == ((("a", "x"),),)
+    assert block.values.tolist() == [1.0, 2.5]
+    assert series_block([]) is None
+    assert series_block([{"labels": {}, "points": [[1000, 1.0]]}]) is None
+
+
+def test_numbers_read_well() -> None:
+    assert number(0.1234, "s") == "123.4 ms"
+    assert number(2.5, "s") == "2.5 s"
+    assert number(3 * 2**30, "By") == "3 GiB"
+    assert number(1234.5, "USD") == "1,234.50 USD"
+    assert number(41.5, "%") == "41.5%"
+    assert number(None) == "-"
+    assert number("abc") == "abc"
+
+
+def test_times_have_a_zone() -> None:
+    assert when(1_795_500_000_000, "UTC").endswith("UTC")
+    assert when(None) == ""
+    assert when("not a time") == "not a time"
