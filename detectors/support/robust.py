@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 NORMAL = 1.4826
@@ -11,11 +12,18 @@ NORMAL = 1.4826
 def quantiles(values: torch.Tensor, mask: torch.Tensor, levels: tuple[float, ...]) -> torch.Tensor:
     """Lower empirical quantiles of the observed values, [S, len(levels)]; 0 for a series with none."""
     count = mask.sum(1, keepdim=True)
-    ordered = torch.where(mask, values, torch.inf).sort(1).values
+    ordered = ascending(torch.where(mask, values, torch.inf))
     share = torch.tensor(levels, device=values.device, dtype=torch.float64)
     index = ((count - 1).clamp(min=0) * share).floor().long()
     picked = ordered.gather(1, index)
     return torch.where(count > 0, picked, torch.zeros_like(picked))
+
+
+def ascending(values: torch.Tensor) -> torch.Tensor:
+    """Rows in ascending order. NumPy's vector sort is several times faster than torch's on the CPU."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=1))
+    return values.sort(1).values
 
 
 def spread(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,218 @@
+"""What is watched: the default list, and the entries a user sets instead.
+
+Rate, errors and duration per service by OpenTelemetry's names in Prometheus form; saturation per host by
+node_exporter's; containers, connection pools and queues. Every query aggregates, so that its result is a gauge,
+rate, ratio or quantile, never a raw counter, and keeps the ``simulated`` label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from aiops.settings import DetectionSettings
+
+KINDS = ("latency", "errors", "traffic", "saturation", "cost", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEntry:
+    """One watched query.
+
+    Attributes:
+        name: short name of what it measures; part of every series id.
+        step_ms: its model's step.
+        kind: one of ``KINDS``.
+        direction: which way is bad: up, down, both.
+        needs: metric names without which it is not asked; empty means always asked.
+        least: a deviation smaller than this, in the unit, is no incident.
+        share: nor is one smaller than this share of the expected value.
+    """
+
+    name: str
+    query: str
+    step_ms: int
+    kind: str
+    direction: str
+    unit: str
+    needs: tuple[str, ...] = ()
+    least: float = 0.0
+    share: float = 0.1
+
+    @property
+    def metric(self) -> str:
+        """The name as people read it."""
+        return self.name.replace("_", " ")
+
+
+_HTTP = "http_server_request_duration_seconds"
+_BY_SERVICE = "by (service_name, job, simulated)"
+_BY_CONTAINER = "by (service_name, simulated)"
+_OF_SERVICE = '{service_name!=""}'
+_REAL_FS = '{fstype!~"tmpfs|ramfs|overlay|squashfs|devtmpfs|iso9660"}'
+# Each: name, query with W for the rate window, kind, direction, unit, metrics needed, least, share.
+_DEFAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...], float, float], ...] = (
+    (
+        "request_rate",
+        f"sum {_BY_SERVICE} (rate({_HTTP}_count[W]))",
+        "traffic",
+        "down",
+        "req/s",
+        (f"{_HTTP}_count",),
+        0.2,
+        0.4,
+    ),
+    (
+        "error_ratio",
+        f'(sum {_BY_SERVICE} (rate({_HTTP}_count{{http_response_status_code=~"5.."}}[W]))'
+        f" or 0 * sum {_BY_SERVICE} (rate({_HTTP}_count[W])))"
+        f" / (sum {_BY_SERVICE} (rate({_HTTP}_count[W])) > 0)",
+        "errors",
+        "up",
+        "ratio",
+        (f"{_HTTP}_count",),
+        0.02,
+        0.5,
+    ),
+    (
+        "latency_p95",
+        f"histogram_quantile(0.95, sum by (service_name, job, simulated, le) (rate({_HTTP}_bucket[W])))",
+        "latency",
+        "up",
+        "s",
+        (f"{_HTTP}_bucket",),
+        0.005,
+        0.4,
+    ),
+    (
+        "container_cpu",
+        f"sum {_BY_CONTAINER} (rate(container_cpu_usage_seconds_total{_OF_SERVICE}[W]))",
+        "saturation",
+        "up",
+        "cores",
+        ("container_cpu_usage_seconds_total",),
+        0.1,
+        0.5,
+    ),
+    (
+        "container_memory_ratio",
+        f"sum {_BY_CONTAINER} (container_memory_working_set_bytes{_OF_SERVICE})"
+        f" / (sum {_BY_CONTAINER} (container_spec_memory_limit_bytes{_OF_SERVICE}) > 0)",
+        "saturation",
+        "up",
+        "ratio",
+        ("container_memory_working_set_bytes", "container_spec_memory_limit_bytes"),
+        0.1,
+        0.2,
+    ),
+    (
+        "db_pool_ratio",
+        f'sum {_BY_CONTAINER} (db_client_connections_usage{{state="used",service_name!=""}})'
+        f" / (sum {_BY_CONTAINER} (db_client_connections_max{_OF_SERVICE}) > 0)",
+        "saturation",
+        "up",
+        "ratio",
+        ("db_client_connections_usage", "db_client_connections_max"),
+        0.15,
+        0.3,
+    ),
+    (
+        "queue_depth",
+        f"sum {_BY_CONTAINER} (messaging_queue_depth{_OF_SERVICE})",
+        "saturation",
+        "up",
+        "messages",
+        ("messaging_queue_depth",),
+        20.0,
+        0.5,
+    ),
+    (
+        "cpu_busy_ratio",
+        '1 - avg by (instance, simulated) (rate(node_cpu_seconds_total{mode="idle"}[W]))',
+        "saturation",
+        "up",
+        "ratio",
+        ("node_cpu_seconds_total",),
+        0.15,
+        0.3,
+    ),
+    (
+        "memory_used_ratio",
+        "1 - sum by (instance, simulated) (node_memory_MemAvailable_bytes)"
+        " / sum by (instance, simulated) (node_memory_MemTotal_bytes)",
+        "saturation",
+        "up",
+        "ratio",
+        ("node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes"),
+        0.1,
+        0.2,
+    ),
+    (
+        "filesystem_used_ratio",
+        f"1 - min by (instance, mountpoint, simulated) (node_filesystem_avail_bytes{_REAL_FS})"
+        f" / max by (instance, mountpoint, simulated) (node_filesystem_size_bytes{_REAL_FS})",
+        "saturation",
+        "up",
+        "ratio",
+        ("node_filesystem_avail_bytes", "node_filesystem_size_bytes"),
+        0.05,
+        0.1,
+    ),
+    (
+        "disk_busy_ratio",
+        'max by (instance, device, simulated) (rate(node_disk_io_time_seconds_total{device!~"loop.*|ram.*"}[W]))',
+        "saturation",
+        "up",
+        "ratio",
+        ("node_disk_io_time_seconds_total",),
+        0.2,
+        0.3,
+    ),
+)
+
+
+def default_watch(step_ms: int, rate_window_ms: int) -> tuple[WatchEntry, ...]:
+    """The default list at a step; counters are read over ``rate_window_ms``, at least one step."""
+    length = max(rate_window_ms, step_ms)
+    window = f"[{length // 1000}s]" if length % 1000 == 0 else f"[{length}ms]"
+    return tuple(
+        WatchEntry(name, query.replace("[W]", window), step_ms, kind, direction, unit, needs, least, share)
+        for name, query, kind, direction, unit, needs, least, share in _DEFAULTS
+    )
+
+
+def watch_list(settings: DetectionSettings, rate_window_ms: int = 60_000) -> tuple[WatchEntry, ...]:
+    """The user's entries, or the default list where there are none."""
+    if not settings.watch:
+        return default_watch(round(settings.step_s * 1000), rate_window_ms)
+    return tuple(
+        WatchEntry(
+            name=name_of(entry.query),
+            query=entry.query,
+            step_ms=round(entry.step_s * 1000),
+            kind=entry.kind,
+            direction=entry.direction,
+            unit=entry.unit,
+            least=0.02 if entry.unit == "ratio" else 0.0,
+        )
+        for entry in settings.watch
+    )
+
+
+def name_of(query: str) -> str:
+    """A short, stable name of a user's query: its longest word, and a digest that tells it from others.
+
+    >>> name_of("sum(rate(my_requests_total[5m]))")
+    'my_requests_total_2b16'
+    """
+    words = re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*", query)
+    longest = max(words, key=len, default="query")
+    return f"{longest}_{hashlib.sha256(query.encode()).hexdigest()[:4]}"
+
+
+def present(entries: Collection[WatchEntry], metrics: Collection[str]) -> tuple[WatchEntry, ...]:
+    """Those whose metrics all exist."""
+    known = set(metrics)
+    return tuple(entry for entry in entries if known.issuperset(entry.needs))
