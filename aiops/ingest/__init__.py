@@ -1,0 +1,1 @@
+"""What comes in: remote write, OTLP, and pulling from sources on a schedule."""
