@@ -164,7 +164,8 @@ def _resources(seed: int, ts: NDArray[np.int64], rate: Floats, own: Floats) -> t
         )
         if limits.pool:
             waiting = (rate[routes] * own[routes]).sum(axis=0)
-            pool[i] = np.minimum(limits.pool, np.round(2.0 + waiting * 0.6 + 1.2 * noise(seed, 110 + i, ts, 15.0)))
+            level = 0.22 + 0.04 * noise(seed, 110 + i, ts, 90.0) + 0.05 * noise(seed, 130 + i, ts, 6.0)
+            pool[i] = np.minimum(limits.pool, np.round(limits.pool * level + waiting * 0.6))
         if limits.queue:
             queue[i] = np.maximum(0.0, np.round(6.0 + 0.05 * requests + 3.0 * noise(seed, 120 + i, ts, 20.0)))
     return cpu, memory, pool, queue

@@ -35,14 +35,14 @@ class Route:
 
 
 ROUTES = (
-    Route("frontend", "GET", "/products", 0.012, 0.0006),
-    Route("frontend", "POST", "/checkout", 0.018, 0.0008),
-    Route("frontend", "GET", "/cart", 0.008, 0.0006),
-    Route("checkout", "POST", "/api/orders", 0.025, 0.0010),
-    Route("payment", "POST", "/api/charges", 0.060, 0.0020),
-    Route("cart", "GET", "/api/cart", 0.006, 0.0005),
-    Route("catalog", "GET", "/api/products", 0.020, 0.0008),
-    Route("inventory", "GET", "/api/stock", 0.010, 0.0006),
+    Route("frontend", "GET", "/products", 0.012, 0.0020),
+    Route("frontend", "POST", "/checkout", 0.018, 0.0020),
+    Route("frontend", "GET", "/cart", 0.008, 0.0020),
+    Route("checkout", "POST", "/api/orders", 0.025, 0.0030),
+    Route("payment", "POST", "/api/charges", 0.045, 0.0050),
+    Route("cart", "GET", "/api/cart", 0.006, 0.0040),
+    Route("catalog", "GET", "/api/products", 0.020, 0.0030),
+    Route("inventory", "GET", "/api/stock", 0.010, 0.0030),
 )
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from typing import Literal
 
 from aiops.core.errors import ConfigError, FolderInUse
 from aiops.settings import (
@@ -28,35 +29,43 @@ TRAIN_S = 2 * 3600.0
 MARK = ".aiops-demo"
 _DURATION = "http_server_request_duration_seconds"
 _SHOP = 'simulated="true"'
+_USED = ',state="used"'
+_BY = "by (service_name, simulated)"
+Kind = Literal["latency", "errors", "traffic", "saturation"]
+Direction = Literal["up", "down", "both"]
 
 
 def watch_list() -> tuple[WatchSettings, ...]:
-    """Rate, errors, duration and saturation per simulated service, at the demo's step."""
+    """Rate, errors, duration and saturation per simulated service, at the demo's step.
 
-    def per_service(inner: str) -> str:
-        return f"sum by (service_name) ({inner})"
-
-    def rate(metric: str, more: str = "") -> str:
-        return per_service(f"rate({metric}{{{_SHOP}{more}}}[{WINDOW}])")
-
-    count = f"{_DURATION}_count"
-    failed = rate(count, ',http_response_status_code=~"5.."')
-    buckets = f"sum by (le, service_name) (rate({_DURATION}_bucket{{{_SHOP}}}[{WINDOW}]))"
-    memory = f"container_memory_working_set_bytes{{{_SHOP}}} / container_spec_memory_limit_bytes{{{_SHOP}}}"
-    pool_used = per_service(f'db_client_connections_usage{{{_SHOP},state="used"}}')
-    pool_max = per_service(f"db_client_connections_max{{{_SHOP}}}")
-    entries = (
-        WatchSettings(query=rate(count), kind="traffic", direction="down", unit="1/s"),
-        WatchSettings(query=f"{failed} / {rate(count)}", kind="errors", direction="up", unit="1"),
-        WatchSettings(query=f"histogram_quantile(0.95, {buckets})", kind="latency", direction="up", unit="s"),
-        WatchSettings(query=rate("container_cpu_usage_seconds_total"), kind="saturation", direction="up", unit="1"),
-        WatchSettings(query=per_service(memory), kind="saturation", direction="up", unit="1"),
-        WatchSettings(query=f"{pool_used} / {pool_max}", kind="saturation", direction="up", unit="1"),
-        WatchSettings(
-            query=per_service(f"messaging_queue_depth{{{_SHOP}}}"), kind="saturation", direction="up", unit="{message}"
-        ),
+    The default list would watch this machine too, whose load during a demo is no fault of the shop.
+    """
+    count, buckets = f"{_DURATION}_count", f"{_DURATION}_bucket"
+    requests, failed = _rate(count), _rate(count, ',http_response_status_code=~"5.."')
+    p95 = f"histogram_quantile(0.95, sum by (service_name, simulated, le) (rate({buckets}{{{_SHOP}}}[{WINDOW}])))"
+    memory = f"{_sum('container_memory_working_set_bytes')} / {_sum('container_spec_memory_limit_bytes')}"
+    pool = f"{_sum('db_client_connections_usage', _USED)} / {_sum('db_client_connections_max')}"
+    entries: tuple[tuple[str, Kind, Direction, str], ...] = (
+        (requests, "traffic", "down", "req/s"),
+        (f"{failed} / {requests}", "errors", "up", "ratio"),
+        (p95, "latency", "up", "s"),
+        (_rate("container_cpu_usage_seconds_total"), "saturation", "up", "cores"),
+        (memory, "saturation", "up", "ratio"),
+        (pool, "saturation", "up", "ratio"),
+        (_sum("messaging_queue_depth"), "saturation", "up", "messages"),
     )
-    return tuple(entry.model_copy(update={"step_s": STEP_S}) for entry in entries)
+    return tuple(
+        WatchSettings(query=query, step_s=STEP_S, kind=kind, direction=direction, unit=unit)
+        for query, kind, direction, unit in entries
+    )
+
+
+def _sum(metric: str, more: str = "") -> str:
+    return f"sum {_BY} ({metric}{{{_SHOP}{more}}})"
+
+
+def _rate(metric: str, more: str = "") -> str:
+    return f"sum {_BY} (rate({metric}{{{_SHOP}{more}}}[{WINDOW}]))"
 
 
 def demo_settings(data_dir: Path, port: int, webhook_url: str, webhook_secret: str) -> Settings:
