@@ -20,7 +20,7 @@ END = 1_795_500_000_000
 HOUR = 3600_000
 
 
-def history(seed: int, hours: int = 3) -> tuple[ShopSource, list[Collected]]:
+def history(seed: int, hours: int = 1) -> tuple[ShopSource, list[Collected]]:
     shop = ShopSource(seed)
     return shop, list(shop.backfill(END - hours * HOUR, END))
 
@@ -59,7 +59,7 @@ def test_the_plan_covers_the_window_on_the_live_grid_without_gaps_or_repeats() -
 
 
 def test_counters_go_on_from_history_to_live_without_a_reset() -> None:
-    shop, chunks = history(5)
+    shop, chunks = history(5, hours=3)
     blocks = [c.samples for c in chunks] + [c.samples for c in live(shop, 3)]
     counters = [
         i
