@@ -98,3 +98,14 @@ def allow(permission: Permission) -> Callable[..., Principal]:
         return caller
 
     return dependency
+
+
+Reader = Annotated[Principal, Depends(allow(Permission.READ))]
+Asker = Annotated[Principal, Depends(allow(Permission.ASK))]
+Responder = Annotated[Principal, Depends(allow(Permission.RESPOND))]
+Proposer = Annotated[Principal, Depends(allow(Permission.PROPOSE))]
+Approver = Annotated[Principal, Depends(allow(Permission.APPROVE))]
+Operator = Annotated[Principal, Depends(allow(Permission.OPERATE))]
+Writer = Annotated[Principal, Depends(allow(Permission.WRITE_TELEMETRY))]
+Administrator = Annotated[Principal, Depends(allow(Permission.ADMIN))]
+"""Parameter types for routes: the caller, having the permission."""

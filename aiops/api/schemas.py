@@ -1,21 +1,474 @@
-"""Requests and responses of our own routes. Times are ms UTC; text from telemetry is in its display form."""
+"""Requests and responses of our own routes.
+
+Times are ms UTC. Text that came from telemetry is in its display form: one line, no control characters, capped.
+A number that is not finite is ``null``.
+"""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+import math
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
-class Request(BaseModel):
+def _without_surrogates(value: object) -> object:
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Text = Annotated[str, BeforeValidator(_without_surrogates)]
+Number = Annotated[float | None, BeforeValidator(_finite)]
+Labels = dict[Text, Text]
+
+
+class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ComponentOut(BaseModel):
+class Reply(BaseModel):
+    pass
+
+
+# ---------------------------------------------------------------- health and status
+
+
+class ComponentOut(Reply):
     name: str
     state: str = Field(description="starting, ready, degraded or down")
-    detail: str = ""
+    detail: Text = ""
     required: bool = Field(False, description="the service is not ready without it")
 
 
-class Readiness(BaseModel):
+class Readiness(Reply):
     ready: bool
     components: list[ComponentOut]
+
+
+class StoreOut(Reply):
+    series: int
+    samples: int
+    logs: int
+    spans: int
+    costs: int
+    bytes: int
+    oldest_ms: int | None
+    newest_ms: int | None
+
+
+class StatusOut(Reply):
+    version: str
+    versions: dict[str, str]
+    ready: bool
+    auth: str
+    components: list[ComponentOut]
+    store: StoreOut
+    incidents: dict[str, int] = Field(description="active incidents that the caller may see, by status")
+    notifications: dict[str, int]
+    jobs: dict[str, int]
+
+
+# ---------------------------------------------------------------- questions
+
+
+class AskIn(RequestBody):
+    question: str = Field(min_length=1, max_length=2000)
+    conversation: str = Field("", max_length=80, pattern=r"^[A-Za-z0-9._:-]*$", description="ties follow-ups together")
+    zone: str = Field("", max_length=60, description="IANA time zone of the answer")
+
+
+class FeedbackIn(RequestBody):
+    helpful: bool
+    note: str = Field("", max_length=2000)
+
+
+class FigureOut(Reply):
+    name: Text
+    value: Number
+    unit: str
+    labels: Labels
+
+
+class SeriesOut(Reply):
+    labels: Labels
+    points: list[tuple[int, Number]] = Field(description="(ms UTC, value)")
+
+
+class EvidenceOut(Reply):
+    id: str
+    kind: str
+    title: Text
+    source: Text
+    query: Text
+    start_ms: int
+    end_ms: int
+    state: str = Field(description="ok, no_match, does_not_exist, source_down or source_late")
+    figures: list[FigureOut]
+    lines: list[Text]
+    series: list[SeriesOut]
+    unit: str
+    newest_ms: int | None
+    truncated: bool
+    note: Text
+    link: Text
+    chart: str | None = Field(description="path of a PNG, where there is something to draw")
+
+
+class CitationOut(Reply):
+    evidence_id: str
+    text: Text
+
+
+class HypothesisOut(Reply):
+    text: Text
+    kept: bool
+    share: Number
+    evidence_ids: list[str]
+
+
+class AnswerOut(Reply):
+    id: str
+    question: Text
+    text: Text = Field(description="Markdown")
+    evidence: list[EvidenceOut]
+    confidence: Number
+    sure: bool
+    planner: str
+    answered_ms: int
+    zone: str
+    citations: list[CitationOut]
+    hypotheses: list[HypothesisOut]
+    suggestions: list[Text]
+    limits: list[Text]
+    proposals: list[str] = Field(description="ids of action proposals")
+
+
+# ---------------------------------------------------------------- incidents
+
+
+class NoteIn(RequestBody):
+    text: str = Field(min_length=1, max_length=4000)
+
+
+class ResolveIn(RequestBody):
+    reason: str = Field("", max_length=4000)
+
+
+class MergeIn(RequestBody):
+    into: str = Field(min_length=1, max_length=80, description="id of the incident that stays")
+
+
+class AnomalyOut(Reply):
+    id: str
+    metric: Text
+    query: Text
+    kind: str
+    direction: str
+    value: Number
+    expected: Number
+    lower: Number
+    upper: Number
+    score: Number
+    p_value: Number
+    unit: str
+    model: str
+    terms: dict[str, Number]
+
+
+class AlertOut(Reply):
+    fingerprint: Text
+    kind: str
+    name: Text
+    service: Text
+    labels: Labels
+    severity: str
+    starts_ms: int
+    updated_ms: int
+    ends_ms: int | None
+    summary: Text
+    source: Text
+    link: Text
+    annotations: Labels
+    anomaly: AnomalyOut | None
+
+
+class SignalOut(Reply):
+    alert: AlertOut
+    reason: Text
+    linked_ms: int
+
+
+class CandidateOut(Reply):
+    service: Text
+    share: Number
+    metric: Text
+    before: Number
+    after: Number
+    first_deviation_ms: int | None
+    path: list[Text]
+    reasons: list[Text]
+    query: Text
+    change: Text
+
+
+class TimelineOut(Reply):
+    time_ms: int
+    actor: Text
+    event: Text
+    detail: Text
+
+
+class IncidentOut(Reply):
+    id: str
+    status: str
+    severity: str
+    title: Text
+    service: Text
+    opened_ms: int
+    updated_ms: int
+    resolved_ms: int | None
+    merged_into: str
+    assignee: Text
+    clear_cause: bool
+    simulated: bool
+    paged: bool
+    signals: list[SignalOut]
+    candidates: list[CandidateOut]
+    timeline: list[TimelineOut]
+
+
+class IncidentList(Reply):
+    incidents: list[IncidentOut]
+
+
+# ---------------------------------------------------------------- actions
+
+
+class ProposeIn(RequestBody):
+    kind: str = Field(min_length=1, max_length=80)
+    target: str = Field(min_length=1, max_length=300)
+    parameters: dict[str, str] = Field(default_factory=dict, max_length=50)
+    incident_id: str = Field(min_length=1, max_length=80)
+    reason: str = Field("", max_length=1000)
+
+
+class ApproveIn(RequestBody):
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the proposal as it was shown")
+
+
+class RejectIn(RequestBody):
+    reason: str = Field("", max_length=500)
+
+
+class ActionBody(Reply):
+    kind: str
+    target: Text
+    parameters: Labels
+
+
+class ActionOut(Reply):
+    id: str
+    action: ActionBody
+    incident_id: str
+    reason: Text
+    evidence: list[Text]
+    proposer: Text
+    created_ms: int
+    expires_ms: int
+    destructive: bool
+    status: str
+    decided_by: Text
+    decided_ms: int | None
+    result: Text
+    digest: str = Field(description="an approval names it")
+
+
+class ActionList(Reply):
+    actions: list[ActionOut]
+
+
+# ---------------------------------------------------------------- costs
+
+
+class CostGroupOut(Reply):
+    group: list[Text]
+    total: Number
+    amounts: list[Number] = Field(description="one a day")
+
+
+class CostSummaryOut(Reply):
+    start_ms: int
+    end_ms: int
+    columns: list[str]
+    currency: str
+    newest_ms: int = Field(description="end of the latest charge seen")
+    days: list[int]
+    total: Number
+    groups: list[CostGroupOut]
+
+
+class ForecastOut(Reply):
+    month_start_ms: int
+    spent: Number
+    expected: Number
+    lower: Number
+    upper: Number
+    currency: str
+    method: str
+
+
+class CostAnomalyOut(Reply):
+    day_ms: int
+    columns: list[str]
+    group: list[Text]
+    amount: Number
+    expected: Number
+    currency: str
+    kind: str
+    days: int
+    excess: Number
+
+
+class CostAnomalyList(Reply):
+    anomalies: list[CostAnomalyOut]
+
+
+class BudgetOut(Reply):
+    name: str
+    amount: Number
+    currency: str
+    where: dict[str, str]
+
+
+class BudgetStateOut(Reply):
+    budget: BudgetOut
+    forecast: ForecastOut
+    state: str
+
+
+class BudgetList(Reply):
+    budgets: list[BudgetStateOut]
+
+
+class ImportOut(Reply):
+    rows: int
+
+
+# ---------------------------------------------------------------- the rest
+
+
+class ModelVersionOut(Reply):
+    name: str
+    version: str
+    family: str
+    run_id: str
+    created_ms: int
+    aliases: list[str]
+    dataset: str
+    parameters: dict[str, str]
+    metrics: dict[str, Number]
+
+
+class ModelOut(Reply):
+    name: str
+    versions: list[ModelVersionOut]
+
+
+class ModelList(Reply):
+    models: list[ModelOut]
+
+
+class NotificationOut(Reply):
+    id: str
+    receiver: str
+    event: str
+    incident_id: str
+    created_ms: int
+    status: str
+    attempts: int
+    next_attempt_ms: int
+    delivered_ms: int | None
+    last_error: Text
+
+
+class NotificationList(Reply):
+    notifications: list[NotificationOut]
+
+
+class TestIn(RequestBody):
+    receiver: str = Field(min_length=1, max_length=200)
+
+
+class TestOut(Reply):
+    receiver: str
+    thread: Text
+
+
+class BackfillIn(RequestBody):
+    source: str = Field(min_length=1, max_length=200, description="name of a configured telemetry source")
+    days: float = Field(14.0, gt=0, le=400)
+
+
+class JobOut(Reply):
+    id: str
+    kind: str
+    arguments: dict[str, Text]
+    status: str
+    created_ms: int
+    created_by: str
+    due_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+    attempts: int
+    max_attempts: int
+    progress: Number
+    cancelling: bool
+    log: list[Text]
+    error: Text
+
+
+class JobList(Reply):
+    jobs: list[JobOut]
+
+
+class ScheduleOut(Reply):
+    name: str
+    cron: str
+    zone: str
+    kind: str
+    next_run_ms: int | None
+    last_run_ms: int | None
+
+
+class ScheduleList(Reply):
+    schedules: list[ScheduleOut]
+
+
+class AuditEntryOut(Reply):
+    sequence: int
+    time_ms: int
+    actor: Text
+    action: Text
+    subject: Text
+    detail: dict[Text, Text]
+    hash: str
+
+
+class AuditList(Reply):
+    entries: list[AuditEntryOut]
+
+
+class AuditVerdict(Reply):
+    whole: bool
+    entries: int
+    head_sequence: int
+    head_hash: str
+    broken: AuditEntryOut | None
+
+
+class WebhookOut(Reply):
+    alerts: int
+    changes: int

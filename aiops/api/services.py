@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiops.access.rates import RateLimits
 from aiops.core.errors import TransientError
@@ -47,6 +47,16 @@ class Component:
     required: bool = False
 
 
+class RenderedReport(Protocol):
+    """A report in both its forms."""
+
+    @property
+    def html(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
 def _no_components() -> Sequence[Component]:
     return ()
 
@@ -63,7 +73,8 @@ class Services:
 
     Attributes:
         engine: what PromQL queries are put to: our engine, or a remote server.
-        cost_report: the HTML cost report as the principal may see it.
+        cost_report: the cost report of the last so many days as the principal may see it.
+        import_costs: takes a FOCUS file's name and content into the store; gives the number of rows.
         components: states of all parts, cheap enough to be asked each second.
         metrics_text: the service's own metrics in Prometheus' text format.
         versions: component versions for the status page.
@@ -84,7 +95,8 @@ class Services:
     conversations: ConversationRepository | None = None
     assistant: Assistant | None = None
     cost: CostService | None = None
-    cost_report: Callable[[Principal], str] | None = None
+    cost_report: Callable[[Principal, int], RenderedReport] | None = None
+    import_costs: Callable[[str, bytes], int] | None = None
     models: ModelRegistry | None = None
     jobs: JobQueue | None = None
     inbound: Mapping[str, InboundParser[Any]] = field(default_factory=dict)

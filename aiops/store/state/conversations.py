@@ -20,9 +20,11 @@ class ConversationRepository:
         self._database = database
 
     def save_answer(self, question: Question, answer: Answer) -> None:
-        """Keep an answer and, in a conversation, both turns, in one transaction."""
+        """Keep an answer and, in a conversation, both turns, in one transaction; a second call does nothing."""
         with self._database.session() as session:
-            session.merge(
+            if session.get(AnswerRow, answer.id) is not None:
+                return
+            session.add(
                 AnswerRow(
                     id=answer.id,
                     conversation=question.conversation,

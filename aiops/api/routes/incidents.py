@@ -1,0 +1,65 @@
+"""Incidents: list, show, acknowledge, resolve, annotate, merge."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from aiops.api import views
+from aiops.api.auth import Reader, Responder
+from aiops.api.schemas import IncidentList, IncidentOut, MergeIn, NoteIn, ResolveIn
+from aiops.api.services import Services, running
+from aiops.core.incident import IncidentStatus
+from aiops.incidents.lifecycle import IncidentService
+
+
+def router(services: Services) -> APIRouter:
+    routes = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
+
+    def incidents() -> IncidentService:
+        return running(services.incidents, "incident engine")
+
+    @routes.get("", response_model=IncidentList)
+    def list_incidents(
+        caller: Reader,
+        status: IncidentStatus | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        since_ms: Annotated[int, Query(ge=0, description="updated at or after")] = 0,
+    ) -> IncidentList:
+        """Incidents that the caller may see, the most recently updated first."""
+        found = incidents().list(caller, status, limit, since_ms)
+        return IncidentList(incidents=[views.incident(i) for i in found])
+
+    @routes.get("/{incident_id}", response_model=IncidentOut)
+    def show(incident_id: str, caller: Reader) -> IncidentOut:
+        """One incident with its signals, ranked causes and timeline."""
+        return views.incident(incidents().get(incident_id, caller))
+
+    @routes.post("/{incident_id}/acknowledge", response_model=IncidentOut)
+    def acknowledge(incident_id: str, caller: Responder) -> IncidentOut:
+        """Take an incident on; repeating it does nothing."""
+        changed = incidents().acknowledge(incident_id, caller)
+        services.audit.append(caller.name, "incident.acknowledge", incident_id)
+        return views.incident(changed)
+
+    @routes.post("/{incident_id}/resolve", response_model=IncidentOut)
+    def resolve(incident_id: str, caller: Responder, body: ResolveIn | None = None) -> IncidentOut:
+        """Close an incident by hand."""
+        changed = incidents().resolve(incident_id, caller, body.reason if body else "")
+        services.audit.append(caller.name, "incident.resolve", incident_id)
+        return views.incident(changed)
+
+    @routes.post("/{incident_id}/notes", response_model=IncidentOut)
+    def note(incident_id: str, body: NoteIn, caller: Responder) -> IncidentOut:
+        """Add words to the timeline."""
+        return views.incident(incidents().note(incident_id, caller, body.text))
+
+    @routes.post("/{incident_id}/merge", response_model=IncidentOut)
+    def merge(incident_id: str, body: MergeIn, caller: Responder) -> IncidentOut:
+        """Move all signals into another incident, which is returned."""
+        changed = incidents().merge(incident_id, body.into, caller)
+        services.audit.append(caller.name, "incident.merge", incident_id, {"into": body.into})
+        return views.incident(changed)
+
+    return routes

@@ -1,0 +1,64 @@
+"""Alerts and changes from other systems."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from aiops.access.permissions import Permission, require
+from aiops.api.auth import principal
+from aiops.api.schemas import WebhookOut
+from aiops.api.services import Services, running
+from aiops.core.errors import Forbidden, NotFound
+from aiops.core.ports import Collected, InboundParser
+
+ALERTMANAGER = "alertmanager"
+
+
+def router(services: Services) -> APIRouter:
+    routes = APIRouter(tags=["webhooks"])
+    proving = {name: _asks_for_proof(parser) for name, parser in services.inbound.items()}
+
+    def take(source: str, request: Request, body: bytes) -> WebhookOut:
+        parser = services.inbound.get(source)
+        if parser is None:
+            raise NotFound(f"There is no inbound source '{source}'.", hint="Configure it under connectors.inbound.")
+        if proving[source]:
+            parser.verify(dict(request.headers), body)
+        else:
+            require(principal(request), Permission.SEND_ALERTS)
+        found = parser.parse(body)
+        if found.changes:
+            key = request.headers.get("idempotency-key") or hashlib.sha256(body).hexdigest()
+            services.store.append(Collected(changes=found.changes), key=f"webhook:{source}:{key}")
+        if found.alerts:
+            running(services.incidents, "incident engine").submit(found.alerts)
+        return WebhookOut(alerts=len(found.alerts), changes=len(found.changes))
+
+    @routes.post("/api/v1/webhooks/{source}", response_model=WebhookOut, status_code=202)
+    async def webhook(source: str, request: Request) -> WebhookOut:
+        """Alerts or changes in the sender's own form; a reply means that they are stored.
+
+        The sender proves itself as the source is configured (token or signature), else by an API key.
+        """
+        return await run_in_threadpool(take, source, request, await request.body())
+
+    @routes.post("/api/v2/alerts", response_class=Response)
+    async def alerts(request: Request) -> Response:
+        """Alerts in the form of Alertmanager's API, so that a Prometheus takes us for an Alertmanager."""
+        await run_in_threadpool(take, ALERTMANAGER, request, await request.body())
+        return Response(status_code=200)
+
+    return routes
+
+
+def _asks_for_proof(parser: InboundParser[Any]) -> bool:
+    """Whether the source was given a secret to check: then an empty request is refused."""
+    try:
+        parser.verify({}, b"")
+    except Forbidden:
+        return True
+    return False
