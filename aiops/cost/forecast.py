@@ -1,7 +1,8 @@
 """Month-end cost: several simple models race on the series' own past, the best one forecasts.
 
-The interval is what that model's relative errors were at the same distance, so it is as wide as the series is
-hard. With less than four weeks of history a run rate is used and its interval comes from daily scatter.
+The interval is what that model's relative errors were at the same distance, or the longest that the history allows,
+so it is as wide as the series is hard. With less than five weeks of history a run rate is used and its interval
+comes from daily scatter.
 """
 
 from __future__ import annotations
@@ -117,22 +118,25 @@ def estimate(days: Days, amounts: Money, horizon: int) -> Estimate:
         days, amounts = days[started[0] :], amounts[started[0] :]
     if len(amounts) < MIN_HISTORY or not len(started):
         return _by_scatter(days, amounts, horizon)
-    first = max(MIN_HISTORY, len(amounts) - horizon - 2 * ORIGINS)
-    origins = np.unique(np.linspace(first, len(amounts) - horizon, ORIGINS).astype(int))
-    origins = origins[(origins >= MIN_HISTORY) & (origins + horizon <= len(amounts))]
+    tried = min(horizon, max(7, (len(amounts) - MIN_HISTORY) // 2))
+    first = max(MIN_HISTORY, len(amounts) - tried - 2 * ORIGINS)
+    origins = np.unique(np.linspace(first, len(amounts) - tried, ORIGINS).astype(int))
+    origins = origins[(origins >= MIN_HISTORY) & (origins + tried <= len(amounts))]
     if len(origins) < 5:
         return _by_scatter(days, amounts, horizon)
-    actual = np.array([amounts[o : o + horizon].sum() for o in origins])
+    actual = np.array([amounts[o : o + tried].sum() for o in origins])
     best, best_name, best_errors = np.inf, "", np.empty(0)
     for name, model in MODELS.items():
-        guessed = np.array([model(days[:o], amounts[:o], horizon).sum() for o in origins])
+        guessed = np.array([model(days[:o], amounts[:o], tried).sum() for o in origins])
         errors = (actual - guessed) / np.maximum(guessed, 1e-9)
         loss = float(np.mean(np.abs(actual - guessed)))
         if loss < best * 0.98:
             best, best_name, best_errors = loss, name, errors
     total = float(MODELS[best_name](days, amounts, horizon).sum())
-    low, high = _interval(best_errors, len(amounts) - int(origins[0]), horizon)
-    return Estimate(total, max(0.0, total * (1 + low)), total * (1 + high), best_name)
+    low, high = _interval(best_errors, len(amounts) - int(origins[0]), tried)
+    # Errors measured over a shorter stretch than is asked for grow with the distance.
+    further = float(np.sqrt(horizon / tried))
+    return Estimate(total, max(0.0, total * (1 + low * further)), total * (1 + high * further), best_name)
 
 
 def _interval(errors: Money, past: int, horizon: int) -> tuple[float, float]:

@@ -6,7 +6,7 @@ provider that charges every day has not billed the last days yet, those days cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,6 +56,7 @@ class CostService:
     Args:
         reader: daily costs; it enforces the scope and refuses to add up several currencies.
         sink: where :meth:`check` sends alerts, if anywhere.
+        values: distinct values of a cost column, to list currencies; without it one currency is assumed.
     """
 
     def __init__(
@@ -64,11 +65,17 @@ class CostService:
         settings: CostSettings,
         clock: Clock = system_clock,
         sink: AnomalySink | None = None,
+        values: Callable[[str, Principal], Sequence[str]] | None = None,
     ) -> None:
         self._reader = reader
         self._settings = settings
         self._clock = clock
         self._sink = sink
+        self._values = values
+
+    def currencies(self, principal: Principal) -> tuple[str, ...]:
+        """Currencies of the stored costs, the one with most spent first; empty where they are not known."""
+        return tuple(self._values("BillingCurrency", principal)) if self._values is not None else ()
 
     def summary(
         self, start_ms: int, end_ms: int, group_by: Sequence[str], principal: Principal, where: Where = ()
@@ -173,7 +180,8 @@ class CostService:
         alerts = [a for s in self.budgets(principal, now) if (a := budgets.budget_alert(s, now)) is not None]
         since = now - (ALERT_DAYS + 7) * DAY_MS
         newest: dict[str, Alert] = {}
-        for found in reversed(self.anomalies(since, now, principal)):
+        several: list[Where] = [(("BillingCurrency", c),) for c in self.currencies(principal)] or [()]
+        for found in reversed([a for where in several for a in self.anomalies(since, now, principal, where=where)]):
             ended = found.day_ms + found.days * DAY_MS
             alert = budgets.anomaly_alert(found, now, over=ended < now - (ALERT_DAYS + 1) * DAY_MS)
             newest[alert.fingerprint] = alert

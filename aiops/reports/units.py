@@ -1,4 +1,5 @@
-"""Numbers with units as people read them. Units are UCUM-like: ``s``, ``By``, ``1``, ``%``, ``By/s``, ``USD``."""
+"""Numbers with units as people read them. Units are UCUM-like: ``s``, ``By``, ``1``, ``%``, ``By/s``,
+``/s``, ``USD``; ``ratio`` is a share of one, shown in percent."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ _TIME = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"), (60.0, "min"), (
 _BYTES = ((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB"), (2.0**40, "TiB"), (2.0**50, "PiB"))
 _COUNT = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
 _ALIASES = {
-    "seconds": "s", "second": "s", "bytes": "By", "byte": "By", "B": "By", "ratio": "1", "percent": "%",
-    "ms": "ms", "milliseconds": "ms",
+    "seconds": "s", "second": "s", "bytes": "By", "byte": "By", "B": "By", "percent": "%", "milliseconds": "ms",
+    "Cel": "°C",
 }  # fmt: skip
 
 
@@ -63,10 +64,12 @@ def scale_for(largest: float, unit: str) -> Scale:
         steps, base_factor = _TIME, 1.0
     elif base == "By":
         steps, base_factor = _BYTES, 1.0
+    elif base == "ratio":
+        return Scale(0.01, "%" + per)
+    elif base == "%":
+        return Scale(1.0, "%" + per)
     else:
         word = base.strip("{}") if base != "1" else ""
-        if base == "%":
-            return Scale(1.0, f"%{per}")
         factor, prefix = _pick(_COUNT if largest >= 10_000 else _COUNT[:1], largest)
         return Scale(factor, " ".join(p for p in (prefix, word + per) if p))
     factor, suffix = _pick(steps, largest * base_factor)
@@ -90,7 +93,9 @@ def humanise(value: float, unit: str = "") -> str:
     >>> humanise(0.0123, "s"), humanise(3 * 2**30, "By"), humanise(1234.5, "USD"), humanise(87.456, "%")
     ('12.3 ms', '3 GiB', '1,234.50 USD', '87.5 %')
     """
-    if is_money(unit) and math.isfinite(value):
+    if not math.isfinite(value):
+        return "no value"
+    if is_money(unit):
         return f"{value:,.2f} {unit}"
     scale = scale_for(abs(value), unit)
     return f"{scale.text(value)} {scale.suffix}".strip()
