@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def detect_batch(values, timestamps, train_lens):  # type: ignore[no-untyped-def]
     """``detector_board.py --batch``: the default detectors, fused, over whole series of one data set."""
@@ -14,3 +16,86 @@ def detect_batch(values, timestamps, train_lens):  # type: ignore[no-untyped-def
     detector = build("detectors", "fusion", {}, PluginContext("board"))
     times = [np.round(np.asarray(t) * 1000).astype(np.int64) for t in timestamps]
     return score_ranges(detector, [np.asarray(v, float) for v in values], times)
+
+
+def rank_causes(metrics, inject_time, topology, symptom=None, spans=None, logs=None):  # type: ignore[no-untyped-def]
+    """``rca_board.py``: services by likelihood, with the metric that shows it; empty where nothing stands out."""
+    import numpy as np
+
+    from aiops.incidents.ranking import Case, LogRow, MetricRow, SpanRow, rank
+
+    times = metrics.index.to_numpy(np.int64)
+    step = int(np.median(np.diff(times[-10:])))
+    onset = int(np.searchsorted(times, inject_time - step, side="right"))
+    rows = [
+        MetricRow(*column.split("|", 1), values=metrics[column].to_numpy(float))
+        for column in metrics.columns
+        if not column.startswith("entry|") or (symptom or {}).get("service") == "entry"
+    ]
+    span_rows, log_rows, minutes = [], [], np.empty(0, np.int64)
+    if spans is not None and len(spans):
+        minutes = np.sort(spans["time"].unique())
+        for (service, operation, caller), part in spans.groupby(["service", "operation", "parent"], dropna=False):
+            at = np.searchsorted(minutes, part["time"].to_numpy())
+            own, wire, count = (np.full(len(minutes), np.nan) for _ in range(3))
+            own[at], wire[at], count[at] = part["self_p50"], part["net_p50"], part["count"]
+            caller = caller if isinstance(caller, str) else ""
+            span_rows.append(SpanRow(service, operation, caller, own, wire, np.nan_to_num(count)))
+    if logs is not None and len(logs):
+        early = logs["time"] < inject_time - 5
+        past, now = logs["time"][early].nunique(), logs["time"][~early].nunique()
+        for (service, template), part in logs.groupby(["service", "template"]):
+            old = part["time"] < inject_time - 5
+            if past and now:
+                log_rows.append(
+                    LogRow(
+                        service,
+                        template,
+                        before=part["count"][old].sum() / past,
+                        after=part["count"][~old].sum() / now,
+                        is_error=any(w in template.lower() for w in ("error", "exception", "fail", "timeout")),
+                        steady=old.sum() >= 3 and old.sum() >= 0.8 * past,
+                    )
+                )
+    case = Case(
+        timestamps=times,
+        onset=onset,
+        metrics=rows,
+        edges=[tuple(e) for e in (topology or {}).get("edges", [])],
+        symptom=((symptom or {}).get("service", ""), (symptom or {}).get("metric", "")),
+        spans=span_rows,
+        span_times=minutes,
+        logs=log_rows,
+    )
+    best = [(r.service, rows[r.metrics[0]].name if r.metrics else "") for r in rank(case).ranked]
+    return [f"{service}|{metric}" if metric else service for service, metric in best]
+
+
+def plan_question(question: str, catalogue: list[dict[str, str]]) -> dict[str, object]:
+    """The offline planner's PromQL, in the alert form where it has a condition."""
+    from aiops.agent.catalogue import KnownCatalogue
+    from aiops.agent.expressions import promql_of
+    from aiops.agent.planner_offline import OfflinePlanner
+    from aiops.core.principal import LOCAL
+    from aiops.core.query import Question
+    from aiops.core.series import MetricMetadata
+
+    key = id(catalogue)
+    if key not in _planners:
+        known = KnownCatalogue(MetricMetadata(m["name"], m["type"], "", m["help"]) for m in catalogue)
+        _planners[key] = (catalogue, OfflinePlanner(), known)
+    _, planner, known = _planners[key]
+    plan = planner.plan(Question(question, LOCAL, 1_700_000_000_000), known)
+    promql = next((text for step in plan.steps if (text := promql_of(step))), None)
+    return {"promql": promql, "sure": plan.sure, "candidates": list(plan.candidates)}
+
+
+_planners: dict[int, tuple[object, Any, Any]] = {}
+"""By catalogue, which is kept so that its id stays its own."""
+
+
+def classify_intent(prompt: str) -> str:
+    """The planner's intent, folded to the board's labels."""
+    from aiops.agent.intents import classify_core
+
+    return classify_core(prompt)
