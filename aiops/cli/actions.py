@@ -31,7 +31,7 @@ def list_actions(
     if json:
         print_json(found)
         return
-    proposals = rows_of(found, "actions", "proposals", "items", "data")
+    proposals = rows_of(found, "actions")
     if not proposals:
         print("No proposals.")
         return
@@ -55,7 +55,12 @@ def show(
     if json:
         print_json(found)
         return
-    shown = {k: when(v) if k.endswith("_ms") else v for k, v in found.items() if v not in (None, "", [], {})}
+    kind, target = _what(found)
+    parameters = found.get("action", {}).get("parameters") or {}
+    shown = {"action": f"{kind} on {target}", **parameters}
+    shown |= {
+        k: when(v) if k.endswith("_ms") else v for k, v in found.items() if k != "action" and v not in (None, "", [])
+    }
     console().print(pairs(shown))
 
 
@@ -89,6 +94,7 @@ def approve(
 @app.command()
 def reject(
     id: Id,
+    reason: Annotated[str, typer.Option(help="Why not.")] = "",
     json: Json = False,
     url: Url = "",
     api_key: ApiKey = "",
@@ -100,7 +106,7 @@ def reject(
     from aiops.cli.output import print_json
 
     with connect(settings_of(config, data_dir, url, api_key), reading=False) as api:
-        found = api.post(f"{PATH}/{id}/reject")
+        found = api.post(f"{PATH}/{id}/reject", {"reason": reason})
     if json:
         print_json(found)
     else:
@@ -108,5 +114,5 @@ def reject(
 
 
 def _what(proposal: dict[str, Any]) -> tuple[str, str]:
-    action = proposal.get("action", proposal)
+    action = proposal.get("action") or {}
     return str(action.get("kind", "")), str(action.get("target", ""))

@@ -10,6 +10,7 @@ from aiops.core.untrusted import Untrusted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aiops.core.evidence import Evidence
     from aiops.core.series import SampleBlock
 
 MAX_FIGURES = 12
@@ -47,11 +48,11 @@ def print_answer(answer: dict[str, Any], out: Console | None = None) -> None:
             out.print(_figures(figures))
         lines = list(evidence.get("lines") or ())
         for line in lines[:MAX_LINES]:
-            out.print(Text(f"  │ {Untrusted(_raw(line)).display(160)}"))
+            out.print(Text(f"  │ {Untrusted(str(line)).display(160)}"))
         if len(lines) > MAX_LINES:
             out.print(Text(f"  … {len(lines) - MAX_LINES} more lines", style="dim"))
-        if charts < MAX_CHARTS and (chart := chart_of(evidence, out.width)):
-            out.print(Text.from_ansi(chart))
+        if charts < MAX_CHARTS and (chart := chart_of(evidence, out.width, zone)):
+            out.print(Text(chart))
             charts += 1
     _footer(answer, out)
 
@@ -62,11 +63,11 @@ def _footer(answer: dict[str, Any], out: Console) -> None:
     out.print()
     for item in answer.get("hypotheses") or ():
         mark = "kept" if item.get("kept") else "dropped"
-        out.print(Text(f"{mark}: {item.get('text', '')} ({float(item.get('share', 0)):.0%})", style="dim"))
+        out.print(Text(f"{mark}: {item.get('text', '')} ({float(item.get('share') or 0):.0%})", style="dim"))
     sure = "sure" if answer.get("sure") else "not sure"
     out.print(
         Text(
-            f"confidence {float(answer.get('confidence', 0)):.0%} ({sure}), planned by {answer.get('planner', '?')}",
+            f"confidence {float(answer.get('confidence') or 0):.0%} ({sure}), planned by {answer.get('planner', '?')}",
             style="dim",
         )
     )
@@ -101,39 +102,57 @@ def _figures(figures: list[dict[str, Any]]) -> Any:
     return table(("figure", "of", "value"), rows, title)
 
 
-def label_pairs(labels: Any) -> list[tuple[str, str]]:
-    """Labels as pairs, from a mapping or a list of pairs; the metric name is left out."""
-    pairs = labels.items() if isinstance(labels, dict) else (labels or ())
-    return [(str(k), str(v)) for k, v in pairs if k != "__name__"]
+def label_pairs(labels: dict[str, str] | None) -> list[tuple[str, str]]:
+    """Labels as pairs; the metric name is left out."""
+    return [(str(k), str(v)) for k, v in (labels or {}).items() if k != "__name__"]
 
 
-def _raw(line: Any) -> str:
-    return str(line.get("text") or line.get("raw") or "") if isinstance(line, dict) else str(line)
+def chart_of(evidence: dict[str, Any], width: int, zone: str = "UTC") -> str:
+    """The evidence as a terminal chart, or an empty string where there is nothing to draw."""
+    from aiops.reports.charts import terminal_for
+
+    return terminal_for(evidence_of(evidence), max(40, min(width - 2, 100)), zone)
 
 
-def chart_of(evidence: dict[str, Any], width: int) -> str:
-    """The evidence's series as a terminal chart, or an empty string where it has none."""
-    block = series_block(evidence.get("series"))
-    if block is None:
-        return ""
-    from aiops.reports import charts
+def evidence_of(data: dict[str, Any]) -> Evidence:
+    """Evidence as the API gives it, back as the core type."""
+    from aiops.core.evidence import Evidence, EvidenceState, Figure
+    from aiops.core.series import labels_of
 
-    return charts.terminal(block, unit=str(evidence.get("unit") or ""), width=max(40, min(width - 2, 100)))
+    return Evidence(
+        id=str(data.get("id", "")),
+        kind=str(data.get("kind", "")),
+        title=str(data.get("title", "")),
+        source=str(data.get("source", "")),
+        query=str(data.get("query", "")),
+        start_ms=int(data.get("start_ms") or 0),
+        end_ms=int(data.get("end_ms") or 0),
+        state=EvidenceState(data.get("state", "ok")),
+        figures=tuple(
+            Figure(_number(f["value"]), str(f["unit"]), labels_of(f["labels"]), str(f["name"]))
+            for f in data.get("figures") or ()
+        ),
+        series=series_block(data.get("series")),
+        unit=str(data.get("unit", "")),
+        newest_ms=data.get("newest_ms"),
+    )
 
 
 def series_block(series: Any) -> SampleBlock | None:
-    """Chart series of the API (labels with [ms, value] points) as a block; ``None`` for fewer than two points."""
+    """Chart series of the API (labels with (ms, value) points) as a block; ``None`` without any."""
     from aiops.core.series import SampleBlock, labels_of
 
-    if isinstance(series, dict):
-        series = series.get("series")
-    triples = []
-    for one in series or ():
-        points = [(int(t), float(v)) for t, v in one.get("points") or one.get("values") or () if v is not None]
-        if len(points) > 1:
-            labels = one.get("labels") or {}
-            pairs = labels.items() if isinstance(labels, dict) else labels
-            triples.append(
-                (labels_of((str(k), str(v)) for k, v in pairs), [t for t, _ in points], [v for _, v in points])
-            )
+    triples = [
+        (
+            labels_of(one.get("labels") or {}),
+            [int(t) for t, _ in one.get("points") or ()],
+            [_number(v) for _, v in one.get("points") or ()],
+        )
+        for one in series or ()
+    ]
     return SampleBlock.build(triples) if triples else None
+
+
+def _number(value: Any) -> float:
+    """``null`` stands for a number that is not finite."""
+    return float("nan") if value is None else float(value)

@@ -44,10 +44,10 @@ def backfill(
             task = progress.add_task(source, total=1.0)
             while True:
                 state = api.get(f"{PATH}/{job['id']}")
-                progress.update(task, completed=float(state.get("progress", 0.0)))
-                if state.get("status") in ("done", "failed", "cancelled", "dead"):
+                progress.update(task, completed=float(state.get("progress") or 0.0))
+                if state.get("status") in ("done", "failed", "cancelled"):
                     break
                 time.sleep(POLL_S)
         if state.get("status") != "done":
-            raise PermanentError(f"The backfill of '{source}' {state['status']}: {state.get('error', '')}")
+            raise PermanentError(f"The backfill of '{source}' is {state['status']}: {state.get('error', '')}")
     print(f"Pulled {days:g} days from '{source}'.")

@@ -28,7 +28,7 @@ def summary(
     from aiops.cli.output import console, number, rows_of, table
     from aiops.core.ports import system_clock
 
-    end = system_clock() // DAY_MS * DAY_MS
+    end = (system_clock() // DAY_MS + 1) * DAY_MS
     found = _get(
         f"{PATH}/summary",
         settings_of(config, data_dir, url, api_key),
@@ -40,9 +40,9 @@ def summary(
     if found is None:
         return
     currency = str(found.get("currency") or "USD")
-    rows = [(str(_group(g)), number(_total(g), currency)) for g in rows_of(found, "groups")]
-    total = found.get("total", sum(_total(g) for g in rows_of(found, "groups")))
-    console().print(table((by, "cost"), [*rows, ("total", number(total, currency))], f"the last {days} days"))
+    rows = [(_group(g), number(g.get("total"), currency)) for g in rows_of(found, "groups")]
+    total = number(found.get("total"), currency)
+    console().print(table((by, "cost"), [*rows, ("total", total)], f"the last {days} days (UTC)"))
 
 
 @app.command()
@@ -87,7 +87,7 @@ def anomalies(
             number(a.get("amount"), str(a.get("currency", ""))),
             number(a.get("expected"), str(a.get("currency", ""))),
         )
-        for a in rows_of(found, "anomalies", "items", "data")
+        for a in rows_of(found, "anomalies")
     ]
     if rows:
         console().print(table(("day", "group", "cost", "expected"), rows))
@@ -106,8 +106,8 @@ def budgets(
     if found is None:
         return
     rows = []
-    for state in rows_of(found, "budgets", "items", "data"):
-        budget, ahead = state.get("budget", state), state.get("forecast") or {}
+    for state in rows_of(found, "budgets"):
+        budget, ahead = state["budget"], state["forecast"]
         currency = str(budget.get("currency", ""))
         figures = (budget.get("amount"), ahead.get("spent"), ahead.get("expected"))
         rows.append((str(budget.get("name")), str(state.get("state")), *(number(f, currency) for f in figures)))
@@ -154,12 +154,4 @@ def _get(path: str, settings: Any, json: bool, **params: Any) -> Any:
 
 
 def _group(row: dict[str, Any]) -> str:
-    group = row.get("group", row.get("name", ""))
-    return " / ".join(map(str, group)) if isinstance(group, list) else str(group)
-
-
-def _total(row: dict[str, Any]) -> float:
-    if "total" in row:
-        return float(row["total"])
-    amounts = row.get("amounts") or [row.get("amount", 0.0)]
-    return float(sum(amounts))
+    return " / ".join(part or "(none)" for part in map(str, row.get("group") or ())) or "(all)"

@@ -32,7 +32,7 @@ def list_incidents(
     if json:
         print_json(found)
         return
-    incidents = rows_of(found, "incidents", "items", "data")
+    incidents = rows_of(found, "incidents")
     if not incidents:
         print("No incidents.")
         return
@@ -71,23 +71,29 @@ def ack(
     id: Id, json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
 ) -> None:
     """Acknowledge an incident: you are on it."""
-    _change(id, "acknowledge", json, settings_of(config, data_dir, url, api_key))
+    _change(id, "acknowledge", {}, json, settings_of(config, data_dir, url, api_key))
 
 
 @app.command()
 def resolve(
-    id: Id, json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
+    id: Id,
+    reason: Annotated[str, typer.Option(help="Why it is over.")] = "",
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Resolve an incident."""
-    _change(id, "resolve", json, settings_of(config, data_dir, url, api_key))
+    _change(id, "resolve", {"reason": reason}, json, settings_of(config, data_dir, url, api_key))
 
 
-def _change(id: str, verb: str, json: bool, settings: Any) -> None:
+def _change(id: str, verb: str, body: dict[str, str], json: bool, settings: Any) -> None:
     from aiops.cli.client import connect
     from aiops.cli.output import print_json
 
     with connect(settings, reading=False) as api:
-        found = api.post(f"{PATH}/{id}/{verb}")
+        found = api.post(f"{PATH}/{id}/{verb}", body or None)
     if json:
         print_json(found)
     else:
@@ -113,7 +119,7 @@ def print_incident(incident: dict[str, Any], out: Any = None) -> None:
         rows = [
             (
                 str(c["service"]),
-                f"{float(c.get('share', 0)):.0%}",
+                f"{float(c.get('share') or 0):.0%}",
                 str(c.get("metric", "")),
                 f"{number(c.get('before'))} → {number(c.get('after'))}" if c.get("metric") else "",
                 "; ".join(map(str, c.get("reasons") or ())),

@@ -25,8 +25,7 @@ def list_models(
     if json:
         print_json(found)
         return
-    models = rows_of(found, "models", "versions", "items", "data")
-    flat = [{"name": m.get("name", ""), **v} for m in models for v in (m.get("versions") or [m]) if isinstance(v, dict)]
+    flat = [v for m in rows_of(found, "models") for v in m["versions"]]
     if not flat:
         print("No models yet.")
         return

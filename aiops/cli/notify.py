@@ -30,26 +30,23 @@ def list_notifications(
     if json:
         print_json(found)
         return
-    deliveries = rows_of(found, "notifications", "deliveries", "items", "data")
+    deliveries = rows_of(found, "notifications")
     if not deliveries:
         print("No notifications.")
         return
-    rows = []
-    for delivery in deliveries:
-        told = delivery.get("notification", delivery)
-        incident = told.get("incident") or {}
-        rows.append(
-            (
-                str(told.get("id", "")),
-                str(told.get("receiver", "")),
-                str(told.get("event", "")),
-                str(told.get("incident_id") or incident.get("id") or ""),
-                str(delivery.get("status", "")),
-                str(delivery.get("attempts", "")),
-                when(delivery.get("delivered_ms") or told.get("created_ms")),
-                str(delivery.get("last_error", "")),
-            )
+    rows = [
+        (
+            str(d["id"]),
+            str(d["receiver"]),
+            str(d["event"]),
+            str(d["incident_id"]),
+            str(d["status"]),
+            str(d["attempts"]),
+            when(d.get("delivered_ms") or d.get("created_ms")),
+            str(d.get("last_error") or ""),
         )
+        for d in deliveries
+    ]
     columns = ("id", "receiver", "event", "incident", "status", "attempts", "time", "last error")
     console().print(table(columns, rows))
 
@@ -67,7 +64,7 @@ def send_test(
 
     with connect(settings_of(config, data_dir, url, api_key), reading=False) as api:
         api.post(f"{PATH}/test", {"receiver": receiver})
-    print(f"A test notification for '{receiver}' is on its way; see `aiops notify list`.")
+    print(f"'{receiver}' took the test notification.")
 
 
 @app.command()

@@ -50,27 +50,16 @@ def when(value: Any, zone: str = "") -> str:
 
 
 def number(value: Any, unit: str = "") -> str:
-    """A figure with its unit in a form people read."""
+    """A figure with its unit in a form people read; ``-`` for none."""
     if value is None:
         return "-"
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return str(value)
-    value = float(value)
-    size = abs(value)
-    if unit in ("By", "bytes", "B"):
-        for suffix in ("B", "KiB", "MiB", "GiB", "TiB"):
-            if size < 1024 or suffix == "TiB":
-                return f"{value:.4g} {suffix}"
-            value, size = value / 1024, size / 1024
-    if unit == "s" and size < 1:
-        return f"{value * 1000:.4g} ms"
-    if len(unit) == 3 and unit.isupper():
-        return f"{value:,.2f} {unit}"
-    text = f"{value:,.0f}" if size >= 1e5 else f"{value:.4g}"
-    return text if unit in ("", "1") else f"{text} {unit}" if unit != "%" else f"{text}%"
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    from aiops.reports.units import humanise
+
+    return humanise(value, unit)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> Any:

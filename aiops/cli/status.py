@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
 
 app = group_of()
@@ -15,7 +13,7 @@ def status(
 ) -> None:
     """Show what the service holds and how its parts are."""
     from aiops.cli.client import connect
-    from aiops.cli.output import console, pairs, print_json
+    from aiops.cli.output import console, number, pairs, print_json, table, when
 
     with connect(settings_of(config, data_dir, url, api_key)) as api:
         found = api.get("/api/v1/status")
@@ -24,21 +22,23 @@ def status(
         print_json(found)
         return
     out = console()
-    out.print(f"answered by {where}")
-    out.print(pairs(dict(_flat(found))))
-
-
-def _flat(data: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    from aiops.cli.output import number, when
-
-    if isinstance(data, dict):
-        return [pair for key, value in data.items() for pair in _flat(value, f"{prefix}.{key}" if prefix else str(key))]
-    if isinstance(data, list):
-        if all(not isinstance(item, dict | list) for item in data):
-            return [(prefix, ", ".join(map(str, data)))]
-        return [pair for i, item in enumerate(data) for pair in _flat(item, f"{prefix}.{i}")]
-    if prefix.endswith("_ms") and isinstance(data, int | float) and data > 10**11:
-        return [(prefix.removesuffix("_ms"), when(data))]
-    if prefix.endswith("bytes") and isinstance(data, int | float):
-        return [(prefix, number(data, "By"))]
-    return [(prefix, data)]
+    out.print(
+        f"aiops {found['version']} at {where} is {'ready' if found['ready'] else 'not ready'}, auth {found['auth']}"
+    )
+    held = found["store"]
+    out.print(
+        pairs(
+            {
+                **{name: f"{held[name]:,}" for name in ("series", "samples", "logs", "spans", "costs")},
+                "on disk": number(held["bytes"], "By"),
+                "oldest": when(held["oldest_ms"]),
+                "newest": when(held["newest_ms"]),
+                **{f"incidents {k}": v for k, v in found["incidents"].items()},
+                **{f"notifications {k}": v for k, v in found["notifications"].items()},
+                **{f"jobs {k}": v for k, v in found["jobs"].items()},
+            }
+        )
+    )
+    rows = [(c["name"], c["state"], "yes" if c["required"] else "", c["detail"]) for c in found["components"]]
+    if rows:
+        out.print(table(("component", "state", "required", "detail"), rows))

@@ -118,7 +118,7 @@ class Story:
     # ------------------------------------------------------------------ parts
 
     def _await_start(self, probe: Probe) -> None:
-        up = wait_until(lambda: probe.answers("/-/healthy") or None, 20.0, 0.05)
+        up = wait_until(lambda: probe.answers("/healthz") or None, 20.0, 0.05)
         self._check("service answers", bool(up), f"at {probe.url}, {self._elapsed():.1f} s after the start")
 
     def _first_chart(self, probe: Probe) -> None:
@@ -181,7 +181,7 @@ class Story:
             end = time.time()
             block = probe.range(query, end - 1800, end, 30)
             self._say("Requests a second of the simulated shop, the last half hour:")
-            self._out.print(Text.from_ansi(charts.terminal(block, unit="1/s", width=min(self._out.width - 2, 100))))
+            self._out.print(Text(charts.terminal(block, unit="1/s", width=min(self._out.width - 2, 100))))
 
     def _inject_and_wait(self, probe: Probe, shop: ShopSource, receiver: Receiver) -> None:
         assert self._fault is not None
@@ -320,5 +320,5 @@ def missing_parts(answer: dict[str, Any]) -> Iterator[str]:
         yield "figures"
     if not any(e.get("start_ms") and e.get("end_ms") for e in evidence):
         yield "a window"
-    if not any(e.get("series") for e in evidence):
+    if not any(e.get("chart") for e in evidence):
         yield "a chart"

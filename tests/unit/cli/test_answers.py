@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 from rich.console import Console
@@ -50,7 +51,7 @@ def test_an_answer_shows_query_window_figures_and_confidence() -> None:
     assert "node_filesystem_avail_bytes / node_filesystem_size_bytes" in text
     assert "CET" in text
     assert "newest data 10 s before the end" in text
-    assert "41.5%" in text
+    assert "41.5 %" in text
     assert "instance=shop-host-1" in text
     assert "confidence 91% (sure), planned by offline" in text
     assert "no data older than 14 days" in text
@@ -102,17 +103,26 @@ def test_chart_series_become_a_block() -> None:
     block = series_block([{"labels": {"a": "x"}, "points": [[1000, 1.0], [2000, None], [3000, 2.5]]}])
     assert block is not None
     assert block.labels == ((("a", "x"),),)
-    assert block.values.tolist() == [1.0, 2.5]
+    assert block.ts.tolist() == [1000, 2000, 3000]
+    assert math.isnan(block.values[1])
     assert series_block([]) is None
-    assert series_block([{"labels": {}, "points": [[1000, 1.0]]}]) is None
+
+
+def test_series_are_drawn() -> None:
+    points = [[1_795_500_000_000 + 60_000 * i, float(i)] for i in range(60)]
+    evidence = {**ANSWER["evidence"][0], "series": [{"labels": {"instance": "shop-host-1"}, "points": points}]}
+    assert "█" in shown(print_answer, {**ANSWER, "evidence": [evidence]})
+
+
+def test_several_figures_are_drawn_as_bars() -> None:
+    figures = [{"name": "free", "value": v, "unit": "%", "labels": {"instance": n}} for n, v in (("a", 40), ("b", 20))]
+    assert "█" in shown(print_answer, {**ANSWER, "evidence": [{**ANSWER["evidence"][0], "figures": figures}]})
 
 
 def test_numbers_read_well() -> None:
-    assert number(0.1234, "s") == "123.4 ms"
-    assert number(2.5, "s") == "2.5 s"
+    assert number(0.0123, "s") == "12.3 ms"
     assert number(3 * 2**30, "By") == "3 GiB"
     assert number(1234.5, "USD") == "1,234.50 USD"
-    assert number(41.5, "%") == "41.5%"
     assert number(None) == "-"
     assert number("abc") == "abc"
 
