@@ -38,7 +38,7 @@ class Decoded:
         collected: what is good in it.
         rejected: samples, records or spans that are not in ``collected``.
         reason: why, for the sender; the first few cases.
-        key: SHA-256 of the decoded body, which names this delivery.
+        key: SHA-256 of the decoded body, which names this delivery; empty where rows have an identity of their own.
     """
 
     collected: Collected

@@ -53,7 +53,7 @@ def decode_metrics(
     rows = MetricRows(attributes_of, limits, rejections)
     for resource in request.resource_metrics:
         rows.resource(resource)
-    return Decoded(rows.collected(), rejections.count, rejections.text, key_of(plain))
+    return Decoded(rows.collected(), rejections.count, rejections.text)
 
 
 def decode_logs(
@@ -117,7 +117,7 @@ def decode_traces(
                         attributes_of(span.attributes),
                     )
                 )
-    return Decoded(Collected(spans=tuple(spans)), rejections.count, rejections.text, key_of(plain))
+    return Decoded(Collected(spans=tuple(spans)), rejections.count, rejections.text)
 
 
 def response(signal: str, content_type: str, rejected: int = 0, reason: str = "") -> tuple[bytes, str]:
@@ -185,6 +185,8 @@ def _parse(plain: bytes, content_type: str, build: Any) -> Any:
     if kind == JSON:
         try:
             data = orjson.loads(plain)
+            if not isinstance(data, dict):
+                raise InvalidInput("The body is not OTLP in JSON: it must be an object.")
             _ids_to_base64(data)
             return json_format.ParseDict(data, build(), ignore_unknown_fields=True)
         except (orjson.JSONDecodeError, json_format.ParseError, binascii.Error, ValueError) as error:

@@ -85,6 +85,8 @@ class MetricRows:
                 self._rejections.add(f"a point of '{_safe(metric.name)}' has no time")
             elif len(labels) > self._limits.max_labels:
                 self._rejections.add(f"a point of '{_safe(metric.name)}' has {len(labels)} attributes")
+            elif any(len(value) > self._limits.max_label_value_bytes for value in labels.values()):
+                self._rejections.add(f"a point of '{_safe(metric.name)}' has an attribute that is too long")
             else:
                 self._newest = max(self._newest, ts)
                 add(name, labels, ts, point)

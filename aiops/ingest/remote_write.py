@@ -19,7 +19,7 @@ from aiops.core.errors import InvalidInput
 from aiops.core.ports import Collected
 from aiops.core.series import METRIC_NAME, Labels, MetricMetadata, SampleBlock
 from aiops.core.untrusted import Untrusted
-from aiops.ingest.bodies import Decoded, DecodeLimits, Rejections, UnsupportedMedia, key_of, media_type, snappy
+from aiops.ingest.bodies import Decoded, DecodeLimits, Rejections, UnsupportedMedia, media_type, snappy
 from aiops.ingest.wire import Metadata, OuterRequest, TimeSeries
 
 TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
@@ -67,7 +67,7 @@ class RemoteWriteDecoder:
         rejections = Rejections()
         samples = self._samples(list(outer.timeseries), rejections)
         metadata = _metadata(outer.metadata, rejections)
-        return Decoded(Collected(samples, metadata), rejections.count, rejections.text, key_of(plain))
+        return Decoded(Collected(samples, metadata), rejections.count, rejections.text)
 
     def _samples(self, series: list[bytes], rejections: Rejections) -> SampleBlock:
         parts: list[SampleBlock] = []
