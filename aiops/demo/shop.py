@@ -22,7 +22,10 @@ MIDDLE_STEP_MS = 30_000
 """The last day, at a step of its own."""
 BACKFILL_STEP_S = 120.0
 BACKFILL_DAYS = 14
-LIVE_TRACES = 4
+TRACES = 5
+"""Sampled traces a live step, in history and live alike, so that their number is no signal."""
+SIGNALS_MS = 3600_000
+"""How much of the history has log lines and spans."""
 CHUNK_TIMES = 720
 _CATCH_UP = 720
 
@@ -31,7 +34,7 @@ class ShopSource(TelemetrySource[PluginOptions]):
     """A seeded shop: same seed and times, same data. Threads may call it; one call runs at a time.
 
     The history's step is ``step_s`` up to the last day, 30 s up to the last two hours, then 5 s; log
-    lines and spans cover the last two hours. All of it carries ``simulated="true"``.
+    lines and spans cover the last hour. All of it carries ``simulated="true"``.
     """
 
     interval_s = LIVE_STEP_MS / 1000.0
@@ -77,8 +80,8 @@ class ShopSource(TelemetrySource[PluginOptions]):
                 now = conditions(self.seed, ts)
                 block = self._metrics.scrape(now, min(before, int(ts[0])), None)
                 before = self._last_ms = int(ts[-1])
-                fine = int(ts[0]) >= end_ms - FINE_MS
-                logs, spans = self._signals.at(now, LIVE_STEP_MS / 1000.0, 1, None) if fine else ([], [])
+                fine = int(ts[0]) >= end_ms - SIGNALS_MS
+                logs, spans = self._signals.at(now, LIVE_STEP_MS / 1000.0, TRACES, None) if fine else ([], [])
             end = int(ts[-1]) + 1 if i + 1 < len(chunks) else end_ms
             changes = deploys(self.seed, last_day, end)
             last_day = end
@@ -104,7 +107,7 @@ class ShopSource(TelemetrySource[PluginOptions]):
             before = self._last_ms or int(ts[0]) - LIVE_STEP_MS
             now = conditions(self.seed, ts, self.fault)
             block = self._metrics.scrape(now, before, self.fault)
-            logs, spans = self._signals.at(now, LIVE_STEP_MS / 1000.0, LIVE_TRACES, self.fault)
+            logs, spans = self._signals.at(now, LIVE_STEP_MS / 1000.0, TRACES, self.fault)
             changes = deploys(self.seed, before, newest, self.fault)
             self._last_ms = newest
             return Collected(block, METADATA, tuple(logs), tuple(spans), tuple(changes), cursor=str(newest))
