@@ -24,19 +24,25 @@ class Direction(StrEnum):
 
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_GOOD = frozenset("success succeeded availability available uptime healthy up ready apdex".split())
-_ERRORS = frozenset(
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_GOOD = _set("success succeeded availability available uptime healthy up ready apdex")
+_ERRORS = _set(
     "error errors err fail failed failure failures exception exceptions fault faults 5xx 4xx 500 503 timeout timeouts "
-    "rejected dropped restarts restart".split()
+    "rejected dropped restarts restart"
 )
-_LATENCY = frozenset("latency duration durations rt delay wait p50 p90 p95 p99 elapsed".split())
-_SATURATION = frozenset(
+_LATENCY = _set("latency duration durations rt delay wait p50 p90 p95 p99 elapsed")
+_SATURATION = _set(
     "cpu memory mem heap throttled throttling throttle queue queued pool saturation utilization utilisation load rss "
-    "threads disk filesystem fds gc lag backlog oom inflight connections waiting".split()
+    "threads disk filesystem fds gc lag backlog oom inflight connections waiting"
 )
-_TRAFFIC = frozenset(
+_TRAFFIC = _set(
     "request requests rps qps ops throughput workload calls count bytes received receive transmit transmitted sent "
-    "network net packets syscall syscalls reads writes read write messages rate hits".split()
+    "network net packets syscall syscalls reads writes read write messages rate hits"
 )
 
 

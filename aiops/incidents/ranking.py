@@ -122,6 +122,8 @@ class Case:
     changes: Sequence[ChangeRow] = ()
     onset_ms: int | None = None
     """For changes; by default the timestamp of the onset row."""
+    felt: bool = False
+    """The symptom is known to be real, whatever its metric shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,7 +558,7 @@ def _ranking(
         if score[i] > 0
     )
     strength = float(score.max(initial=0.0)) / calm
-    if strength <= (STRONG_WHEN_FELT if felt > 1.0 else STRONG):
+    if strength <= (STRONG_WHEN_FELT if felt > 1.0 or frame.case.felt else STRONG):
         return Ranking((), strength, onset, False, felt)
     clear = bool(ranked) and ranked[0].share >= clear_share
     return Ranking(ranked, strength, onset, clear, felt)

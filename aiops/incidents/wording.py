@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 from aiops.core.incident import Alert, CauseCandidate, Incident
 
+_DIGEST = re.compile(r"[ _][0-9a-f]{4}$")
+_QUANTILE = re.compile(r"histogram_quantile\s*\(\s*0?\.(\d+)")
+_DULL = re.compile(r"\b(seconds|bytes|total|usage|working|set|bucket|count|sum)\b")
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -29,7 +33,7 @@ def quantity(value: float, unit: str = "") -> str:
         rest, size = "/s" if unit.endswith("/s") else "", abs(value)
         power = min(int(math.log(size, 1000)), len(_BYTES) - 1) if size >= 1 else 0
         return f"{value / 1000**power:.3g} {_BYTES[power]}{rest}"
-    if unit == "1":
+    if unit in ("1", "ratio"):
         return f"{value * 100:.3g} %"
     return f"{_plain(value)} {unit}".strip()
 
@@ -56,12 +60,30 @@ def against_normal(value: float, expected: float) -> str:
     return f"{(1 - ratio) * 100:.0f} % below normal" if ratio < 1 else ""
 
 
+def metric_words(metric: str, query: str = "", kind: str = "") -> str:
+    """A watched metric as people call it; a name made up from a query is read from the query instead.
+
+    >>> metric_words("http server request duration seconds bucket 2b16", "histogram_quantile(0.95, …)", "latency")
+    'latency p95'
+    """
+    if not _DIGEST.search(metric):
+        return metric
+    if kind == "latency":
+        found = _QUANTILE.search(query)
+        return f"latency p{found[1]}" if found else "latency"
+    if kind in ("errors", "traffic"):
+        return "error ratio" if kind == "errors" else "request rate"
+    plain = _DULL.sub(" ", _DIGEST.sub("", metric).replace("_", " ").replace(":", " "))
+    return " ".join(plain.split()) or metric
+
+
 def headline(alert: Alert) -> str:
     """One line for a signal: ``checkout: latency p95 1.9 s, 7.9x normal``."""
     service = alert.service
     prefix = f"{service}: " if service else ""
     if (anomaly := alert.anomaly) is not None:
-        parts = [f"{anomaly.metric} {quantity(anomaly.value, anomaly.unit)}"]
+        words = metric_words(anomaly.metric, anomaly.query, anomaly.kind)
+        parts = [f"{words} {quantity(anomaly.value, anomaly.unit)}"]
         if normal := against_normal(anomaly.value, anomaly.expected):
             parts.append(normal)
         return prefix + ", ".join(parts)
