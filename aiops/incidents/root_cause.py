@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from aiops.core.errors import AiopsError
 from aiops.core.incident import Alert, CauseCandidate, Incident, SignalKind
 from aiops.core.ports import MetricQuerier, SignalReader
 from aiops.core.principal import SYSTEM, Principal
-from aiops.core.series import METRIC_NAME, Labels, ResultType
+from aiops.core.series import METRIC_NAME, Labels, QueryResult, ResultType
 from aiops.core.signals import ChangeEvent, LogPattern, ServiceGraph, label
 from aiops.incidents.correlation import CallPaths, is_simulated, service_of
 from aiops.incidents.lifecycle import Diagnosis
@@ -113,12 +114,7 @@ class RootCauseAnalyser:
         times = np.arange(start // step * step, last + 1, step, dtype=np.int64)
         rows: list[MetricRow] = []
         for entry in self._watch:
-            query, ends = entry.query, (int(times[0]), int(times[-1]))
-            result = self._ask(
-                query,
-                lambda q=query, e=ends: self._querier.range(q, *e, step, self._principal),
-                None,
-            )
+            result = self._ask(entry.query, partial(self._range, entry.query, times), None)
             if result is None or result.type is not ResultType.MATRIX:
                 continue
             for i, labels in enumerate(result.block.labels):
@@ -153,7 +149,7 @@ class RootCauseAnalyser:
         wire: dict[tuple[str, str], NDArray[np.float64]] = {}
         count: dict[tuple[str, str], NDArray[np.float64]] = {}
         for k, (start, end) in enumerate(windows):
-            seen = self._ask("spans", lambda s=start, e=end: self._graph(s, e), ServiceGraph())  # type: ignore[misc]
+            seen = self._ask("spans", partial(self._graph, start, end), ServiceGraph())
             for edge in seen.stats:
                 pair = edge.caller, edge.callee
                 wire.setdefault(pair, np.full(len(windows), np.nan))[k] = edge.wire_p50_ms
@@ -161,6 +157,10 @@ class RootCauseAnalyser:
         nothing = np.full(len(windows), np.nan)
         rows = [SpanRow(b, "calls", a, nothing, wire[a, b], count[a, b]) for a, b in sorted(wire)]
         return rows, np.array([s for s, _ in windows], np.int64)
+
+    def _range(self, query: str, times: NDArray[np.int64]) -> QueryResult | None:
+        step = int(times[1] - times[0]) if len(times) > 1 else 1
+        return self._querier.range(query, int(times[0]), int(times[-1]), step, self._principal)
 
     def _graph(self, start_ms: int, end_ms: int) -> ServiceGraph:
         if self._signals is None:
