@@ -108,6 +108,12 @@ class WatchSettings(Section):
     kind: Literal["latency", "errors", "traffic", "saturation", "cost", "other"] = "other"
     direction: Literal["up", "down", "both"] = "both"
     unit: str = ""
+    name: str = ""
+    """Short and unique; empty makes one from the query."""
+    least: float | None = Field(None, ge=0)
+    """A deviation smaller than this, in the unit, is no incident; by default 0.02 of a ratio, else 0."""
+    share: float = Field(0.1, ge=0)
+    """Nor is one smaller than this share of the expected value."""
 
 
 class DetectionSettings(Section):

@@ -147,7 +147,7 @@ class Story:
             for i, collected in enumerate(shop.backfill(now - BACKFILL_DAYS * DAY_MS, now)):
                 store.append(collected, key=f"demo-backfill-{i}")
                 samples += collected.samples.sample_count
-                show(collected.done)
+                show(collected.done, "")
             store.import_costs(shop_costs(self._seed, now))
         took = time.monotonic() - begun
         self._check(
@@ -290,13 +290,13 @@ class Story:
             self._check(name, False, str(error))
 
     @contextmanager
-    def _progress(self, what: str) -> Iterator[Callable[[float], None]]:
+    def _progress(self, what: str) -> Iterator[Callable[[float, str], None]]:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("  {task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._out) as bar:
             task = bar.add_task(what, total=1.0)
-            yield lambda share: bar.update(task, completed=share)
+            yield lambda share, _: bar.update(task, completed=share)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started

@@ -45,18 +45,20 @@ def watch_list() -> tuple[WatchSettings, ...]:
     p95 = f"histogram_quantile(0.95, sum by (service_name, simulated, le) (rate({buckets}{{{_SHOP}}}[{WINDOW}])))"
     memory = f"{_sum('container_memory_working_set_bytes')} / {_sum('container_spec_memory_limit_bytes')}"
     pool = f"{_sum('db_client_connections_usage', _USED)} / {_sum('db_client_connections_max')}"
-    entries: tuple[tuple[str, Kind, Direction, str], ...] = (
-        (requests, "traffic", "down", "req/s"),
-        (f"{failed} / {requests}", "errors", "up", "ratio"),
-        (p95, "latency", "up", "s"),
-        (_rate("container_cpu_usage_seconds_total"), "saturation", "up", "cores"),
-        (memory, "saturation", "up", "ratio"),
-        (pool, "saturation", "up", "ratio"),
-        (_sum("messaging_queue_depth"), "saturation", "up", "messages"),
+    entries: tuple[tuple[str, str, Kind, Direction, str, float, float], ...] = (
+        ("request_rate", requests, "traffic", "down", "req/s", 0.2, 0.4),
+        ("error_ratio", f"{failed} / {requests}", "errors", "up", "ratio", 0.02, 0.5),
+        ("latency_p95", p95, "latency", "up", "s", 0.005, 0.4),
+        ("container_cpu", _rate("container_cpu_usage_seconds_total"), "saturation", "up", "cores", 0.1, 0.5),
+        ("container_memory_ratio", memory, "saturation", "up", "ratio", 0.1, 0.2),
+        ("db_pool_ratio", pool, "saturation", "up", "ratio", 0.15, 0.3),
+        ("queue_depth", _sum("messaging_queue_depth"), "saturation", "up", "messages", 20.0, 0.5),
     )
     return tuple(
-        WatchSettings(query=query, step_s=STEP_S, kind=kind, direction=direction, unit=unit)
-        for query, kind, direction, unit in entries
+        WatchSettings(
+            name=name, query=query, step_s=STEP_S, kind=kind, direction=direction, unit=unit, least=least, share=share
+        )
+        for name, query, kind, direction, unit, least, share in entries
     )
 
 

@@ -189,13 +189,14 @@ def watch_list(settings: DetectionSettings, rate_window_ms: int = 60_000) -> tup
         return default_watch(round(settings.step_s * 1000), rate_window_ms)
     return tuple(
         WatchEntry(
-            name=name_of(entry.query),
+            name=entry.name or name_of(entry.query),
             query=entry.query,
             step_ms=round(entry.step_s * 1000),
             kind=entry.kind,
             direction=entry.direction,
             unit=entry.unit,
-            least=0.02 if entry.unit == "ratio" else 0.0,
+            least=(0.02 if entry.unit == "ratio" else 0.0) if entry.least is None else entry.least,
+            share=entry.share,
         )
         for entry in settings.watch
     )
