@@ -58,19 +58,25 @@ def run(seed: int, kind: str, screens: Screens, *, once: bool, port: int, data_d
         InvalidInput: an unknown kind of fault.
         ConfigError: a folder that cannot be used.
     """
+    import psutil
     from rich.console import Console
 
-    started = time.monotonic()
+    started = time.monotonic() - (time.time() - psutil.Process().create_time())
     fault = draw(seed, kind)
     story = Story(seed, fault, screens, Console(highlight=False, markup=False, emoji=False), started)
     return story.tell(fresh_folder(data_dir), free_port(port), once=once)
 
 
 class Story:
-    """One run. Every part ends in a check; a part that fails does not stop the ones that can go on."""
+    """One run. Every part ends in a check; a part that fails does not stop the ones that can go on.
+
+    Args:
+        started: monotonic time at which the process began; all times shown count from it.
+    """
 
     def __init__(self, seed: int, fault: Fault | None, screens: Screens, out: Console, started: float) -> None:
-        self._seed, self._fault, self._screens, self._out, self._started = seed, fault, screens, out, started
+        self._seed, self._fault, self._screens, self._out = seed, fault, screens, out
+        self._started = started
         self._checks: list[Check] = []
 
     def tell(self, folder: Path, port: int, *, once: bool) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aiops.cli.app import COMMANDS, run
-from aiops.core.errors import FolderInUse
+from aiops.core.errors import ConfigError, FolderInUse
 
 HEAVY = ("torch", "fastapi", "langchain", "duckdb", "sqlalchemy", "mlflow", "numpy", "pydantic", "httpx", "numba")
 
@@ -137,14 +137,14 @@ def test_a_command_that_changes_needs_a_service(capsys: pytest.CaptureFixture[st
     assert "No service runs on the data folder" in err
 
 
-def test_a_folder_in_use_exits_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from aiops.cli import plugins
-
+@pytest.mark.parametrize("kind", [FolderInUse, ConfigError])
+def test_a_folder_in_use_exits_3(
+    kind: type[ConfigError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def held(*_: object) -> None:
-        raise FolderInUse("The data folder /x is in use by pid 1.")
+        raise kind("The data folder /x is in use by pid 1.")
 
     monkeypatch.setattr("aiops.core.plugins.discover", held)
-    assert plugins.app is not None
     status, _, err = output(capsys, "plugins", "list")
     assert status == 3
     assert err == "aiops: The data folder /x is in use by pid 1.\n"
