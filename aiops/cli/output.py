@@ -57,7 +57,7 @@ def number(value: Any, unit: str = "") -> str:
         value = float(value)
     except (TypeError, ValueError):
         return str(value)
-    from aiops.reports.units import humanise
+    from aiops.agent.units import humanise
 
     return humanise(value, unit)
 
