@@ -22,20 +22,20 @@ from detectors.support.calibration import excess, scale_of
 from detectors.support.device import Choice
 
 
-class Options(PluginOptions):
+class FusionOptions(PluginOptions):
     device: Choice = "auto"
     members: tuple[str, ...] = Field(("seasonal_residual", "ridge_ar"), min_length=1)
     member_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of members by name."""
 
 
-class Fusion(Detector[Options]):
+class Fusion(Detector[FusionOptions]):
     """Calibrated mean of its members' scores."""
 
-    Options = Options
+    Options = FusionOptions
     family = "fusion"
 
-    def __init__(self, options: Options, context: PluginContext) -> None:
+    def __init__(self, options: FusionOptions, context: PluginContext) -> None:
         super().__init__(options, context)
         self._members: dict[str, Detector[Any]] = {}
         for name in options.members:
@@ -81,5 +81,5 @@ class Fusion(Detector[Options]):
             parts[name] = excess(torch.from_numpy(one.score), median, high).numpy()
             terms |= {f"{name}.{term}": value for term, value in one.terms.items()}
         first = scores[self.options.members[0]]
-        mean = np.mean(np.stack(list(parts.values())), axis=0, dtype=np.float32)
+        mean: NDArray[np.float32] = np.stack(list(parts.values())).mean(axis=0, dtype=np.float32)
         return Scores(mean, first.expected, first.lower, first.upper, terms)

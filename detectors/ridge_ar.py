@@ -21,7 +21,7 @@ CLIP = 8.0
 CHUNK_BYTES = 64 << 20
 
 
-class Options(PluginOptions):
+class RidgeArOptions(PluginOptions):
     device: Choice = "auto"
     lags: int = Field(24, ge=1, le=256)
     ridge: float = Field(1e-3, gt=0)
@@ -33,13 +33,13 @@ class Options(PluginOptions):
     band: float = Field(3.0, gt=0)
 
 
-class RidgeAr(Detector[Options]):
+class RidgeAr(Detector[RidgeArOptions]):
     """Ridge autoregressive residual and one-step forecast."""
 
-    Options = Options
+    Options = RidgeArOptions
     family = "ridge_ar"
 
-    def __init__(self, options: Options, context: PluginContext) -> None:
+    def __init__(self, options: RidgeArOptions, context: PluginContext) -> None:
         super().__init__(options, context)
         self._device = resolve(options.device)
 
@@ -47,7 +47,9 @@ class RidgeAr(Detector[Options]):
         values, mask = self._load(batch)
         cuts = quantiles(values, mask, (0.01, 0.5, 0.99))
         centre = cuts[:, 1]
-        floor = torch.maximum(self.options.relative_floor * centre.abs(), self.options.range_floor * (cuts[:, 2] - cuts[:, 0]))
+        floor = torch.maximum(
+            self.options.relative_floor * centre.abs(), self.options.range_floor * (cuts[:, 2] - cuts[:, 0])
+        )
         floor = floor.clamp(min=1e-12)
         unit = torch.maximum(spread(values - centre[:, None], mask), floor)
         x, filled = self._normal(values, mask, centre, unit, torch.zeros_like(centre))
@@ -78,7 +80,7 @@ class RidgeAr(Detector[Options]):
         values, mask = self._load(batch)
         x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], torch.zeros_like(arrays["centre"]))
         forecast = self._forecast(arrays, x, x.new_zeros((x.shape[0], self.options.lags)))
-        surprise = ((x - forecast).abs() / arrays["sigma"][:, None])
+        surprise = (x - forecast).abs() / arrays["sigma"][:, None]
         surprise[:, : self.options.lags].clamp_(max=3.0)
         burst = trailing_mean(surprise.clamp(max=4 * CLIP), mask, self.options.burst_steps)
         return self._scores(arrays, forecast, surprise, burst, mask)
@@ -140,7 +142,12 @@ class RidgeAr(Detector[Options]):
         return out + weights[:, lags:]
 
     def _scores(
-        self, arrays: dict[str, torch.Tensor], forecast: torch.Tensor, surprise: torch.Tensor, burst: torch.Tensor, mask: torch.Tensor
+        self,
+        arrays: dict[str, torch.Tensor],
+        forecast: torch.Tensor,
+        surprise: torch.Tensor,
+        burst: torch.Tensor,
+        mask: torch.Tensor,
     ) -> Scores:
         unit, centre = arrays["unit"][:, None], arrays["centre"][:, None]
         usable = mask & arrays["seen"][:, None]

@@ -26,7 +26,7 @@ CLIP = 20.0
 """Residuals enter means at most this many spreads high: one wild step is not a level shift."""
 
 
-class Options(PluginOptions):
+class SeasonalResidualOptions(PluginOptions):
     device: Choice = "auto"
     shift_steps: int = Field(16, ge=2, le=256)
     """Steps whose mean is the ``shift`` term."""
@@ -38,13 +38,13 @@ class Options(PluginOptions):
     """Half-width of the reported band in spreads."""
 
 
-class SeasonalResidual(Detector[Options]):
+class SeasonalResidual(Detector[SeasonalResidualOptions]):
     """Robust seasonal residual with a level-shift term."""
 
-    Options = Options
+    Options = SeasonalResidualOptions
     family = "seasonal_residual"
 
-    def __init__(self, options: Options, context: PluginContext) -> None:
+    def __init__(self, options: SeasonalResidualOptions, context: PluginContext) -> None:
         super().__init__(options, context)
         self._device = resolve(options.device)
 
@@ -52,7 +52,9 @@ class SeasonalResidual(Detector[Options]):
         values, mask = self._load(batch)
         cuts = quantiles(values, mask, (0.01, 0.5, 0.99))
         centre = cuts[:, 1]
-        floor = torch.maximum(self.options.relative_floor * centre.abs(), self.options.range_floor * (cuts[:, 2] - cuts[:, 0]))
+        floor = torch.maximum(
+            self.options.relative_floor * centre.abs(), self.options.range_floor * (cuts[:, 2] - cuts[:, 0])
+        )
         floor = floor.clamp(min=1e-12)
         deviation = values - centre[:, None]
         unit = torch.maximum(spread(deviation, mask), floor)
@@ -92,7 +94,9 @@ class SeasonalResidual(Detector[Options]):
         known = ~recent.isnan()
         mean = torch.where(known, recent, 0.0).double().sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
         scores = self._scores(arrays, expected, z, mean.to(z.dtype), mask)
-        return State(state.series_ids, state.step_ms, {**state.arrays, "recent": to_array(recent)}, state.shared), scores
+        return State(
+            state.series_ids, state.step_ms, {**state.arrays, "recent": to_array(recent)}, state.shared
+        ), scores
 
     def _residual(
         self, arrays: dict[str, torch.Tensor], values: torch.Tensor, mask: torch.Tensor, batch: Batch
@@ -104,7 +108,12 @@ class SeasonalResidual(Detector[Options]):
         return expected, z.clamp(-CLIP, CLIP), z
 
     def _scores(
-        self, arrays: dict[str, torch.Tensor], expected: torch.Tensor, z: torch.Tensor, mean: torch.Tensor, mask: torch.Tensor
+        self,
+        arrays: dict[str, torch.Tensor],
+        expected: torch.Tensor,
+        z: torch.Tensor,
+        mean: torch.Tensor,
+        mask: torch.Tensor,
     ) -> Scores:
         usable = mask & arrays["seen"][:, None]
         residual = z.abs()
@@ -120,4 +129,3 @@ class SeasonalResidual(Detector[Options]):
     def _arrays(self, state: State, batch: Batch) -> dict[str, Any]:
         check(state, batch)
         return pick(state, self._device)
-

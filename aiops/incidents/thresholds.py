@@ -11,7 +11,6 @@ Wallis (1987) on probability-weighted moments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,7 +114,8 @@ def _peaks(statistic: Floats, above: NDArray[np.bool_], apart: int) -> tuple[Flo
 def tail_of(state: State) -> Tail:
     """The episode tails in a state that :func:`calibrate` has annotated, shrunk towards the fleet's."""
     level, episodes, steps, mean, weighted = (
-        np.asarray(state.arrays[PREFIX + name], np.float64) for name in ("level", "episodes", "steps", "mean", "weighted")
+        np.asarray(state.arrays[PREFIX + name], np.float64)
+        for name in ("level", "episodes", "steps", "mean", "weighted")
     )
     total = episodes.sum()
     fleet_mean = float((episodes * mean).sum() / total) if total else 0.5
@@ -213,7 +213,9 @@ class Judge:
         high = matters & (np.where(known, score, 0.0) >= self.threshold)
         calm = known & ~(matters & (np.where(known, score, 0.0) >= self._tail.level))
         self.run = np.where(known, np.where(high, self.run + 1, 0), self.run)
-        quiet = np.where(calm, self.quiet + 1, np.where(known, 0, self.quiet + self._policy.resolve_after_steps / self._absent_limit))
+        quiet = np.where(
+            calm, self.quiet + 1, np.where(known, 0, self.quiet + self._policy.resolve_after_steps / self._absent_limit)
+        )
         self.quiet = np.where(self.open, quiet, 0)
         opened = ~self.open & high & (self.run >= self._policy.min_duration_steps)
         closed = self.open & (self.quiet >= self._policy.resolve_after_steps)

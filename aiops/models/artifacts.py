@@ -34,7 +34,12 @@ def loads(data: bytes) -> State:
         ids, step = json.loads(meta["series_ids"]), int(meta["step_ms"])
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"The model artifact is not a valid state: {type(error).__name__}.") from error
-    if meta.get("format") != FORMAT or step <= 0 or not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+    if (
+        meta.get("format") != FORMAT
+        or step <= 0
+        or not isinstance(ids, list)
+        or not all(isinstance(i, str) for i in ids)
+    ):
         raise InvalidInput("The model artifact's metadata is not that of a state.")
     if len(set(ids)) != len(ids):
         raise InvalidInput("The model artifact names a series twice.")

@@ -250,10 +250,11 @@ def _import_mlflow() -> Any:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     import mlflow
     import mlflow.exceptions
-    from mlflow.telemetry import get_telemetry_client, set_telemetry_client
+    import mlflow.telemetry
 
-    if get_telemetry_client() is not None:
-        set_telemetry_client()
+    telemetry: Any = mlflow.telemetry
+    if telemetry.get_telemetry_client() is not None:
+        telemetry.set_telemetry_client()
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return mlflow

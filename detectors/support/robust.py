@@ -44,7 +44,9 @@ def trailing_mean(values: torch.Tensor, mask: torch.Tensor, width: int) -> torch
     return (total / count.clamp(min=1)).to(values.dtype)
 
 
-def binned_medians(values: torch.Tensor, mask: torch.Tensor, bins: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def binned_medians(
+    values: torch.Tensor, mask: torch.Tensor, bins: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Median of the observed values in each bin of each series.
 
     Args:

@@ -42,7 +42,9 @@ def cut(batch: Batch, a: int, b: int) -> Batch:
 def sample(seed: int, series: int = 4, length: int = 600) -> Batch:
     rng = np.random.default_rng(seed)
     wave = np.sin(2 * np.pi * np.arange(length) / 48)[None] * rng.uniform(0, 3, (series, 1))
-    values = rng.uniform(-5, 100, (series, 1)) + wave + rng.normal(size=(series, length)) * rng.uniform(0.1, 2, (series, 1))
+    values = (
+        rng.uniform(-5, 100, (series, 1)) + wave + rng.normal(size=(series, length)) * rng.uniform(0.1, 2, (series, 1))
+    )
     values[rng.random(values.shape) < 0.05] = np.nan
     return batch_of(values)
 

@@ -53,7 +53,9 @@ def test_missing_steps_neither_open_nor_close_but_a_vanished_series_is_let_go() 
     assert feed(judge(), [9, 9, 9] + [nan] * 16)[-1] == "c"
 
 
-@pytest.mark.parametrize(("sign", "value", "fires"), [(1, 0.2, False), (1, 5.0, True), (-1, 0.2, True), (-1, 5.0, False)])
+@pytest.mark.parametrize(
+    ("sign", "value", "fires"), [(1, 0.2, False), (1, 5.0, True), (-1, 0.2, True), (-1, 5.0, False)]
+)
 def test_only_the_bad_direction_counts(sign: int, value: float, fires: bool) -> None:
     direction = Direction(np.array([sign], np.int8), np.zeros(1), np.zeros(1))
     assert ("o" in feed(judge(direction=direction), [9, 9, 9, 9], value=value)) is fires
@@ -65,10 +67,10 @@ def test_microscopic_deviations_do_not_fire(value: float, fires: bool) -> None:
     assert ("o" in feed(judge(direction=direction), [50.0] * 5, value=value)) is fires
 
 
-@given(
-    st.floats(0, 5), st.floats(1e-4, 0.1), st.floats(0.05, 3), st.floats(0, 0.5), st.floats(1e-9, 1e-4)
-)
-def test_the_threshold_is_where_the_rate_is_the_share(level: float, rate: float, scale: float, shape: float, aim: float) -> None:
+@given(st.floats(0, 5), st.floats(1e-4, 0.1), st.floats(0.05, 3), st.floats(0, 0.5), st.floats(1e-9, 1e-4))
+def test_the_threshold_is_where_the_rate_is_the_share(
+    level: float, rate: float, scale: float, shape: float, aim: float
+) -> None:
     tail = Tail(np.array([level]), np.array([rate]), np.array([scale]), np.array([shape]))
     assert tail.rate_above(tail.threshold(aim))[0] == pytest.approx(min(aim, rate), rel=1e-6)
 
@@ -122,7 +124,9 @@ def realised(kind: str, series: int, train: int, days: int, per_day: float) -> f
     opened = 0
     for t in range(train, length):
         k = t - train + 50
-        verdict = one.step(scores.score[:, k].astype(float), values[:, t].astype(float), scores.expected[:, k].astype(float))
+        verdict = one.step(
+            scores.score[:, k].astype(float), values[:, t].astype(float), scores.expected[:, k].astype(float)
+        )
         opened += len(verdict.opened)
     return opened / days
 

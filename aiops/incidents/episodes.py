@@ -1,0 +1,130 @@
+"""From a verdict on a series to an anomaly that a person can read, and to the alert that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aiops.core.anomaly import Anomaly, Scores
+from aiops.core.incident import Alert, Severity, SignalKind, fingerprint
+from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp, labels_of
+from aiops.core.signals import label
+from aiops.core.untrusted import Untrusted
+from aiops.incidents.thresholds import Direction
+from aiops.incidents.watch import WatchEntry
+
+Narrow = Callable[[str, Sequence[Matcher]], str]
+"""Adds matchers to every selector of a PromQL text."""
+SOURCE = "aiops detection"
+_SERVICE_LABELS = ("service_name", "service", "job", "instance")
+_SIGNS = {"up": 1, "down": -1, "both": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One watched series."""
+
+    id: str
+    entry: WatchEntry
+    labels: Labels
+
+    @property
+    def service(self) -> str:
+        return next((found for name in _SERVICE_LABELS if (found := label(self.labels, name))), "")
+
+
+def direction_of(series: Sequence[Series]) -> Direction:
+    return Direction(
+        np.array([_SIGNS[s.entry.direction] for s in series], np.int8),
+        np.array([s.entry.least for s in series], np.float64),
+        np.array([s.entry.share for s in series], np.float64),
+    )
+
+
+def begin(
+    series: Series,
+    narrow: Narrow | None,
+    started_ms: int,
+    now_ms: int,
+    scores: Scores,
+    row: int,
+    value: float,
+    p_value: float,
+    model: str,
+) -> Anomaly:
+    """The anomaly of a newly opened episode. Its id is the same if the step is judged again."""
+    matchers = [Matcher(k, MatchOp.EQUAL, v) for k, v in series.labels]
+    expected = float(scores.expected[row, 0])
+    return Anomaly(
+        id=f"{_fingerprint(series)}-{started_ms}",
+        series=series.labels,
+        service=series.service,
+        metric=series.entry.metric,
+        query=narrow(series.entry.query, matchers) if narrow else series.entry.query,
+        kind=series.entry.kind,
+        direction="up" if value >= expected else "down",
+        started_ms=started_ms,
+        updated_ms=now_ms,
+        ended_ms=None,
+        value=value,
+        expected=expected,
+        lower=float(scores.lower[row, 0]),
+        upper=float(scores.upper[row, 0]),
+        score=float(scores.score[row, 0]),
+        p_value=p_value,
+        model=model,
+        unit=series.entry.unit,
+        terms=_terms(scores.terms, row),
+    )
+
+
+def carry_on(anomaly: Anomaly, now_ms: int, scores: Scores, row: int, value: float, p_value: float) -> Anomaly:
+    """The open anomaly one step later; figures are those of its largest deviation so far."""
+    expected = float(scores.expected[row, 0])
+    if not np.isfinite(value):
+        return anomaly
+    if abs(value - expected) <= abs(anomaly.value - anomaly.expected):
+        return replace(anomaly, updated_ms=now_ms)
+    return replace(
+        anomaly,
+        updated_ms=now_ms,
+        value=value,
+        expected=expected,
+        lower=float(scores.lower[row, 0]),
+        upper=float(scores.upper[row, 0]),
+        score=float(scores.score[row, 0]),
+        p_value=min(p_value, anomaly.p_value),
+        terms=_terms(scores.terms, row),
+    )
+
+
+def alert_of(anomaly: Anomaly, name: str) -> Alert:
+    """``name`` is the watch entry's; with the labels it identifies the alert across episodes."""
+    word = "high" if anomaly.direction == "up" else "low"
+    labels = labels_of(pair for pair in anomaly.series if pair[0] != METRIC_NAME)
+    return Alert(
+        fingerprint=fingerprint(labels_of([*labels, (METRIC_NAME, name)])),
+        kind=SignalKind.ANOMALY,
+        name=f"{anomaly.metric} {word}",
+        labels=labels,
+        severity=Severity.WARNING,
+        starts_ms=anomaly.started_ms,
+        updated_ms=anomaly.updated_ms,
+        ends_ms=anomaly.ended_ms,
+        summary=Untrusted(f"{anomaly.metric} is unusually {word}"),
+        source=SOURCE,
+        anomaly=anomaly,
+    )
+
+
+def _fingerprint(series: Series) -> str:
+    return fingerprint(labels_of([*series.labels, (METRIC_NAME, series.entry.name)]))
+
+
+def _terms(
+    terms: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], row: int
+) -> tuple[tuple[str, float], ...]:
+    found = [(name, float(values[row, 0])) for name, values in terms.items()]
+    return tuple(sorted((t for t in found if np.isfinite(t[1])), key=lambda t: -t[1]))
