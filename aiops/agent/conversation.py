@@ -1,0 +1,38 @@
+"""Follow-ups: "and per instance?", "only prod", "why?" take what they leave out from the question before."""
+
+from __future__ import annotations
+
+import re
+
+from aiops.agent.ports import ConversationStore
+from aiops.agent.words import content
+from aiops.core.conversation import Speaker
+from aiops.core.query import Question
+
+_FOLLOW = re.compile(
+    r"^\W*(?:and|but|or|also|now|only|just|what about|how about|same|per|by|for|in|on|why|since|then|ok(?:ay)?)\b",
+    re.IGNORECASE,
+)
+_PRONOUN = re.compile(r"\b(it|its|that|this|those|them|they|there|same)\b", re.IGNORECASE)
+LOOK_BACK = 8
+
+
+def is_follow_up(text: str) -> bool:
+    """Whether a question leans on the one before: it begins like one, or is short and points back."""
+    words = content(text)
+    return (_FOLLOW.search(text) is not None and len(words) <= 4) or (
+        len(words) <= 2 and _PRONOUN.search(text) is not None
+    )
+
+
+def in_context(question: Question, store: ConversationStore | None) -> tuple[Question, str]:
+    """The question with the words of the one before where it is a follow-up, and a note saying so."""
+    if store is None or not question.conversation or not is_follow_up(question.text):
+        return question, ""
+    asked = [m.text for m in store.messages(question.conversation, LOOK_BACK) if m.speaker is Speaker.PERSON]
+    base = next((text for text in reversed(asked) if not is_follow_up(text)), "")
+    if not base:
+        return question, ""
+    whole = f"{base.rstrip(' ?.!')} {question.text.strip()}"
+    joined = Question(whole, question.principal, question.asked_ms, question.conversation, question.zone)
+    return joined, f"Taken as a follow-up: {whole}"

@@ -1,0 +1,209 @@
+"""Runs a validated plan: steps in parallel, each under the plan's deadline, results in the plan's order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any
+
+from aiops.agent.catalogue import Catalogue
+from aiops.agent.found import Asking, Found
+from aiops.agent.ports import ActionProposer, CostLookup, IncidentLookup
+from aiops.agent.run_costs import CostRunner
+from aiops.agent.run_explain import ExplainRunner
+from aiops.agent.run_metrics import MetricRunner
+from aiops.agent.run_signals import IncidentRunner, SignalRunner, evidence, metrics_like
+from aiops.core.action import Action
+from aiops.core.errors import AiopsError, InvalidPlan, TransientError
+from aiops.core.evidence import Evidence, EvidenceState, Figure
+from aiops.core.incident import IncidentStatus
+from aiops.core.ports import MetricQuerier, SignalReader, Tool
+from aiops.core.principal import Principal, Role
+from aiops.core.query import (
+    ActionProposalStep,
+    ChangeStep,
+    CompareStep,
+    CostStep,
+    DiscoverStep,
+    ExplainStep,
+    ForecastStep,
+    IncidentStep,
+    LogStep,
+    MetricStep,
+    Plan,
+    PlanStep,
+    ToolStep,
+    TraceStep,
+)
+from aiops.core.untrusted import Untrusted
+
+log = logging.getLogger(__name__)
+
+PROPOSER = Principal("system:assistant", Role.RESPONDER, can_approve=False)
+"""Who proposes actions, so that the person who asked may approve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What a plan brought back, in its order, evidence numbered through."""
+
+    found: tuple[Found, ...]
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return tuple(e for f in self.found for e in f.evidence)
+
+
+class Executor:
+    """Runs plans over what wiring gives it; what is missing is said in the answer's limits.
+
+    Thread-safe. ``close`` stops its threads.
+    """
+
+    def __init__(
+        self,
+        metrics: MetricQuerier,
+        signals: SignalReader | None = None,
+        costs: CostLookup | None = None,
+        incidents: IncidentLookup | None = None,
+        actions: ActionProposer | None = None,
+        tools: Mapping[str, Tool[Any]] | None = None,
+        *,
+        deadline_s: float = 30.0,
+        max_series: int = 1000,
+        workers: int = 8,
+    ) -> None:
+        self._metrics = MetricRunner(metrics, max_series)
+        self._signals = SignalRunner(signals) if signals is not None else None
+        self._costs = CostRunner(costs) if costs is not None else None
+        self._incidents = incidents
+        self._actions = actions
+        self._tools = dict(tools or {})
+        self._deadline_s = deadline_s
+        self._pool = ThreadPoolExecutor(workers, "ask-step")
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._tools))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def run(
+        self, plan: Plan, asking: Asking, catalogue: Catalogue, progress: Callable[[str], None] | None = None
+    ) -> Execution:
+        """Every step's result. Raises ``InvalidPlan`` where a source refuses a query."""
+        waiting: list[tuple[PlanStep, Future[Found]]] = [
+            (step, self._pool.submit(self._run, step, asking, catalogue)) for step in plan.steps
+        ]
+        found: list[Found] = []
+        number = 1
+        for step, future in waiting:
+            if progress is not None:
+                progress(f"looking at {step.title or step.kind}")
+            try:
+                got = future.result(timeout=self._deadline_s)
+            except FutureTimeout:
+                future.cancel()
+                got = self._failed(step, asking, f"it took longer than {self._deadline_s:g} s")
+            except InvalidPlan:
+                raise
+            except TransientError as error:
+                got = self._failed(step, asking, error.message)
+            except AiopsError as error:
+                got = self._failed(step, asking, error.message, EvidenceState.NO_MATCH)
+            found.append(got.numbered(number))
+            number += len(got.evidence)
+        return Execution(tuple(found))
+
+    @staticmethod
+    def _failed(step: PlanStep, asking: Asking, note: str, state: EvidenceState = EvidenceState.SOURCE_DOWN) -> Found:
+        window = step.window.resolve(asking.now_ms)
+        bad = Evidence("", step.kind, step.title, step.kind, step.title, *window, state, note=note)
+        return Found(step, (bad,), limits=(f"{step.title or step.kind} could not be read: {note}.",))
+
+    def _missing(self, step: PlanStep, asking: Asking, what: str) -> Found:
+        window = step.window.resolve(asking.now_ms)
+        note = f"{what} are not available here"
+        none = Evidence("", step.kind, step.title, "none", step.title, *window, EvidenceState.DOES_NOT_EXIST, note=note)
+        return Found(step, (none,), limits=(f"{what.capitalize()} are not available here.",))
+
+    def _run(self, step: PlanStep, asking: Asking, catalogue: Catalogue) -> Found:
+        if isinstance(step, MetricStep):
+            return self._metrics.metric(step, asking, catalogue)
+        if isinstance(step, ForecastStep):
+            return self._metrics.forecast(step, asking, catalogue)
+        if isinstance(step, CompareStep):
+            return self._metrics.compare(step, asking, catalogue)
+        if isinstance(step, CostStep):
+            return self._costs.run(step, asking) if self._costs else self._missing(step, asking, "costs")
+        if isinstance(step, IncidentStep):
+            if self._incidents is None:
+                return self._missing(step, asking, "incidents")
+            return IncidentRunner(self._incidents).run(step, asking)
+        if isinstance(step, ExplainStep):
+            return ExplainRunner(self._metrics, self._signals, self._incidents).run(step, asking, catalogue)
+        if isinstance(step, ActionProposalStep):
+            return self._propose(step, asking)
+        if isinstance(step, ToolStep):
+            return self._tool(step, asking)
+        if isinstance(step, DiscoverStep) and step.what == "metrics":
+            return metrics_like(step, asking, catalogue, self._metrics.querier.name)
+        if self._signals is None:
+            return self._missing(step, asking, "logs, traces and changes")
+        if isinstance(step, LogStep):
+            return self._signals.log(step, asking)
+        if isinstance(step, TraceStep):
+            return self._signals.trace(step, asking)
+        if isinstance(step, ChangeStep):
+            return self._signals.change(step, asking)
+        return self._signals.services(step, asking)
+
+    def _propose(self, step: ActionProposalStep, asking: Asking) -> Found:
+        """Propose through the action service, on the active incident of the target; refusals are the answer."""
+        window = step.window.resolve(asking.now_ms)
+        if self._actions is None or self._incidents is None:
+            return self._missing(step, asking, "actions")
+        incident = step.incident_id
+        if not incident:
+            rows = self._incidents.list(asking.principal, IncidentStatus.OPEN, 100)
+            rows += self._incidents.list(asking.principal, IncidentStatus.ACKNOWLEDGED, 100)
+            incident = next((i.id for i in rows if step.target in {i.service, *(c.service for c in i.candidates)}), "")
+        said = f"propose {step.action} of {step.target}"
+        if not incident:
+            note = f"no open incident concerns {step.target}, and an action needs a measured trigger on its very target"
+            return Found(
+                step, (evidence("action_proposal", step, "actions", said, window, [], [], found=False, note=note),)
+            )
+        action = Action(step.action, step.target, tuple(sorted(step.parameters)))
+        try:
+            proposal = self._actions.propose(action, incident, step.reason, PROPOSER)
+        except AiopsError as error:
+            refused = evidence("action_proposal", step, "actions", said, window, [], [], found=False, note=str(error))
+            return Found(step, (refused,))
+        figures = [
+            Figure(proposal.expires_ms / 1000, "time", (("incident", incident), ("proposal", proposal.id)), "expires")
+        ]
+        made = evidence("action_proposal", step, "actions", said, window, figures, [], found=True)
+        return Found(step, (made,), proposals=(proposal.id,))
+
+    def _tool(self, step: ToolStep, asking: Asking) -> Found:
+        tool = self._tools[step.name]
+        window = step.window.resolve(asking.now_ms)
+        try:
+            arguments = tool.Arguments.model_validate(step.args)
+        except ValueError as error:
+            raise InvalidPlan(f"The arguments of the tool '{step.name}' are wrong: {error}") from error
+        got = tool.run(arguments, asking.principal)
+        lines = [Untrusted(f"{r.service} {r.severity_text} {r.body.raw}") for r in got.logs[:50]]
+        lines += [Untrusted(f"{c.service} {c.kind}: {c.title.raw}") for c in got.changes[:50]]
+        figures = [
+            Figure(float(got.samples.series(i)[1][-1]), "", labels)
+            for i, labels in enumerate(got.samples.labels[:50])
+            if len(got.samples.series(i)[1])
+        ]
+        return Found(step, (evidence("tool", step, step.name, f"{step.name} {step.args}", window, figures, lines,
+                                     found=bool(lines or figures)),))  # fmt: skip

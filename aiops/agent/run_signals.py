@@ -1,0 +1,178 @@
+"""Runs log, trace, change, incident and discover steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiops.agent.catalogue import Catalogue
+from aiops.agent.found import Asking, Found
+from aiops.agent.ports import IncidentLookup
+from aiops.agent.retrieval import MetricIndex
+from aiops.core.errors import NotFound
+from aiops.core.evidence import Evidence, EvidenceState, Figure
+from aiops.core.incident import Incident
+from aiops.core.ports import SignalReader
+from aiops.core.query import ChangeStep, DiscoverStep, IncidentStep, LogStep, Step, TraceStep
+from aiops.core.series import labels_of
+from aiops.core.signals import LogQuery
+from aiops.core.untrusted import Untrusted
+
+
+def evidence(
+    kind: str,
+    step: Step,
+    source: str,
+    query: str,
+    window: tuple[int, int],
+    figures: list[Figure],
+    lines: list[Untrusted],
+    *,
+    found: bool,
+    newest_ms: int | None = None,
+    truncated: bool = False,
+    note: str = "",
+) -> Evidence:
+    """A piece of evidence of rows rather than series."""
+    state = EvidenceState.OK if found else EvidenceState.NO_MATCH
+    return Evidence("", kind, step.title, source, query, *window, state, tuple(figures), tuple(lines),
+                    newest_ms=newest_ms, truncated=truncated, note=note)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRunner:
+    signals: SignalReader
+
+    def log(self, step: LogStep, asking: Asking) -> Found:
+        window = step.window.resolve(asking.now_ms)
+        if step.patterns:
+            return self._patterns(step, asking, window)
+        query = LogQuery(*window, step.service, step.contains, step.min_severity, limit=step.limit + 1)
+        rows = self.signals.logs(query, asking.principal)
+        cut = len(rows) > step.limit
+        rows = rows[: step.limit]
+        said = "log lines" + (f" of {step.service}" if step.service else "")
+        said += f" containing '{step.contains}'" if step.contains else ""
+        said += f" at severity {step.min_severity} or above" if step.min_severity else ""
+        lines = [Untrusted(f"{r.service} {r.severity_text} {r.body.raw}") for r in rows]
+        newest = max((r.time_unix_nano // 1_000_000 for r in rows), default=None)
+        figures = [Figure(float(len(rows)), "1", name="lines")]
+        return Found(step, (evidence("log", step, "logs", said, window, figures, lines, found=bool(rows),
+                                     newest_ms=newest, truncated=cut),), matched=len(rows))  # fmt: skip
+
+    def _patterns(self, step: LogStep, asking: Asking, window: tuple[int, int]) -> Found:
+        rows = self.signals.log_patterns(*window, asking.principal, step.service, 200)
+        rows = [r for r in rows if r.severity_number >= step.min_severity]
+        rows.sort(key=lambda r: -r.count)
+        shown = rows[: step.limit]
+        figures = [Figure(float(r.count), "1", labels_of({"service": r.service}), "lines") for r in shown]
+        lines = [Untrusted(f"{r.service}: {r.pattern.raw}") for r in shown]
+        said = "log patterns" + (f" of {step.service}" if step.service else "")
+        said += f" at severity {step.min_severity} or above" if step.min_severity else ""
+        return Found(step, (evidence("log", step, "logs", said, window, figures, lines, found=bool(rows),
+                                     newest_ms=max((r.last_ms for r in rows), default=None),
+                                     truncated=len(rows) > len(shown)),), matched=len(rows))  # fmt: skip
+
+    def trace(self, step: TraceStep, asking: Asking) -> Found:
+        window = step.window.resolve(asking.now_ms)
+        spans = self.signals.spans(*window, asking.principal, step.service, 1000)
+        order = sorted(spans, key=lambda s: -s.duration_ms)[: step.limit]
+        figures = [
+            Figure(s.duration_ms / 1000, "s", labels_of({"service": s.service, "trace_id": s.trace_id}), "span")
+            for s in order
+        ]
+        figures.append(Figure(float(len(spans)), "1", name="spans"))
+        figures.append(Figure(float(sum(s.status == "error" for s in spans)), "1", name="failed spans"))
+        lines = [Untrusted(f"{s.service}: {s.name.raw} ({s.kind}, {s.status})") for s in order]
+        said = "slowest spans" + (f" of {step.service}" if step.service else "")
+        newest = max((s.end_unix_nano // 1_000_000 for s in spans), default=None)
+        return Found(step, (evidence("trace", step, "traces", said, window, figures, lines, found=bool(spans),
+                                     newest_ms=newest, truncated=len(spans) >= 1000),), matched=len(spans))  # fmt: skip
+
+    def change(self, step: ChangeStep, asking: Asking) -> Found:
+        window = step.window.resolve(asking.now_ms)
+        return Found(step, (self.changes(step, asking, window, step.service, step.limit),))
+
+    def changes(self, step: Step, asking: Asking, window: tuple[int, int], service: str, limit: int = 20) -> Evidence:
+        """Deploys and the like in a window, newest first."""
+        rows = sorted(self.signals.changes(*window, asking.principal, service), key=lambda c: -c.time_ms)
+        shown = rows[:limit]
+        figures = [
+            Figure(c.time_ms / 1000, "time", labels_of({"service": c.service, "kind": c.kind}), "change") for c in shown
+        ]
+        figures.append(Figure(float(len(rows)), "1", name="changes"))
+        lines = [
+            Untrusted(f"{c.service} {c.kind}: {c.title.raw}" + (f" by {c.author}" if c.author else "")) for c in shown
+        ]
+        said = "changes" + (f" of {service}" if service else "")
+        return evidence("change", step, "changes", said, window, figures, lines, found=bool(rows),
+                        newest_ms=max((c.time_ms for c in rows), default=None), truncated=len(rows) > limit)  # fmt: skip
+
+    def services(self, step: DiscoverStep, asking: Asking) -> Found:
+        window = step.window.resolve(asking.now_ms)
+        graph = self.signals.service_graph(*window, asking.principal)
+        lines = [Untrusted(f"{a} calls {b}") for a, b in graph.edges[: step.limit]]
+        figures = [Figure(float(len(graph.services)), "1", name="services"),
+                   Figure(float(len(graph.edges)), "1", name="calls")]  # fmt: skip
+        figures += [Figure(1.0, "present", labels_of({"service": s}), "service") for s in graph.services[: step.limit]]
+        return Found(step, (evidence("discover", step, "traces", "services and their calls, from spans", window, figures,
+                                     lines, found=bool(graph.services),
+                                     truncated=len(graph.services) > step.limit),))  # fmt: skip
+
+
+def metrics_like(step: DiscoverStep, asking: Asking, catalogue: Catalogue, source: str) -> Found:
+    """Metric names whose name or help resembles the words."""
+    known = catalogue.metrics()
+    names = [n for n, _ in MetricIndex(known).search(step.words, step.limit)] if step.words else []
+    names = names or sorted(known)[: step.limit]
+    lines = [Untrusted(f"{n} ({known[n].type}) {known[n].help}".strip()) for n in names]
+    figures = [Figure(float(len(known)), "1", name="metrics")]
+    figures += [Figure(1.0, "present", labels_of({"metric": n}), "metric") for n in names]
+    window = step.window.resolve(asking.now_ms)
+    said = f"metric names like '{step.words}'" if step.words else "metric names"
+    return Found(step, (evidence("discover", step, source, said, window, figures, lines, found=bool(known),
+                                 truncated=len(known) > len(names)),))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRunner:
+    incidents: IncidentLookup
+
+    def run(self, step: IncidentStep, asking: Asking) -> Found:
+        window = step.window.resolve(asking.now_ms)
+        if step.incident_id:
+            try:
+                rows = [self.incidents.get(step.incident_id, asking.principal)]
+            except NotFound:
+                rows = []
+        else:
+            rows = self.incidents.list(asking.principal, None, 200)
+            rows = [i for i in rows if i.active or (not step.active_only and i.updated_ms >= window[0])]
+            rows = [i for i in rows if not step.service or step.service in touched(i)]
+        rows.sort(key=lambda i: (not i.active, -i.opened_ms))
+        shown = rows[: step.limit]
+        said = "incidents" + (" that are active" if step.active_only else "")
+        said += f" of {step.service}" if step.service else ""
+        return Found(
+            step,
+            (evidence("incident", step, "incidents", said, window, incident_figures(shown, len(rows)),
+                      [Untrusted(i.title) for i in shown], found=bool(rows), truncated=len(rows) > step.limit),),
+            matched=len(rows),
+        )  # fmt: skip
+
+
+def incident_figures(shown: list[Incident], total: int) -> list[Figure]:
+    figures = [
+        Figure(i.opened_ms / 1000, "time",
+               labels_of({"incident": i.id, "service": i.service, "status": i.status.value, "severity": i.severity.value}),
+               "opened")
+        for i in shown
+    ]  # fmt: skip
+    return [*figures, Figure(float(total), "1", name="incidents")]
+
+
+def touched(incident: Incident) -> frozenset[str]:
+    """Services that an incident is about: its own, those of its signals, and those on the paths of its causes."""
+    own = {incident.service, *(s.alert.service for s in incident.signals)}
+    causes = {c.service for c in incident.candidates if c.share >= 0.1}
+    paths = {p for c in incident.candidates[:3] for p in c.path}
+    return frozenset(x for x in own | causes | paths if x)

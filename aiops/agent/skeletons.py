@@ -1,0 +1,54 @@
+"""PromQL skeletons of the concept table made into queries: windows, role labels, equalities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from aiops.agent.catalogue import LabelValues
+from aiops.core.query import Window
+
+SERVICE_LABELS = ("service_name", "service", "app", "job")
+STATUS_LABELS = ("code", "status", "status_code", "http_status_code")
+
+
+def fill(
+    text: str,
+    known: Mapping[str, LabelValues | None],
+    window: Window | None = None,
+    horizon_s: float | None = None,
+    quantile: float | None = None,
+) -> str:
+    """Windows, quantile and role labels into a skeleton."""
+    tables = [t for t in known.values() if t is not None]
+    names = set().union(*(set(t) for t in tables)) if tables else set()
+    service = next((n for n in SERVICE_LABELS if n in names), "job")
+    status = next((n for n in STATUS_LABELS if n in names), "code")
+    if names and "container" not in names and "container_" in text:
+        keep = [n for n in ("namespace", "pod", service) if n in names] or ["instance"]
+        text = re.sub(r'container!=""', "", text).replace("{}", "")
+        text = text.replace("namespace, pod, container", ", ".join(keep))
+    horizon = int(horizon_s or 4 * 3600)
+    back = "1h" if horizon <= 3600 else "6h" if horizon <= 86400 else "1d"
+    counting = f"{max(1, int(window.last_s / 60))}m" if window and window.start_ms is None else "1h"
+    shown = 0.95 if quantile is None else quantile
+    for mark, value in (
+        ("$svc", service), ("$status", status), ("$w", "5m"), ("$c", counting), ("$r", back), ("$h", str(horizon)),
+        ("$q", f"{shown:g}"),
+    ):  # fmt: skip
+        text = text.replace(mark, value)
+    return text
+
+
+def select(text: str, metrics: Sequence[str], name: str, value: str) -> str:
+    """Add an equality to every selector of the concept's own metrics."""
+    safe = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    matcher = f'{name}="{safe}"'
+    for metric in metrics:
+        pattern = re.compile(rf"(?<![\w:])({re.escape(metric)}(?:_bucket|_count|_sum)?)(?![\w:])(\{{)?")
+
+        def put(match: re.Match[str]) -> str:
+            return f"{match.group(1)}{{{matcher}, " if match.group(2) else f"{match.group(1)}{{{matcher}}}"
+
+        text = pattern.sub(put, text)
+    return text.replace(", }", "}")

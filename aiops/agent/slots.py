@@ -1,0 +1,165 @@
+"""What a question says beside its concept: shape, threshold, quantile, and labels that exist live."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from aiops.agent.catalogue import LabelValues
+from aiops.agent.words import raw_tokens
+from aiops.core.query import Shape
+
+_OVER = r"(?:over|above|more than|greater than|higher than|exceed(?:s|ing)?|beyond|past|longer than|older than|larger than|bigger than|>|at least|>=|or more)"  # noqa: E501
+_UNDER = r"(?:under|below|less than|fewer than|lower than|smaller than|shorter than|younger than|<|at most|<=|within)"
+_NUMBER = r"(\d+(?:\.\d+)?)\s*(%|percent|pct|[kmgt]i?b(?:ytes)?|bytes|b\b|ms\b|milliseconds?|s\b|secs?\b|seconds?|m\b|min(?:ute)?s?\b|h\b|hours?|days?|weeks?|k\b)?"  # noqa: E501
+_THRESHOLD = re.compile(rf"({_OVER}|{_UNDER})\s+(?:than\s+)?(?:the\s+)?{_NUMBER}")
+_QUANTILE = re.compile(r"\bp(\d{2,3}|50)\b|\b(\d{2})(?:th|st|nd|rd)?\s*(?:percentile|pctl|quantile)\b|\b(median)\b")
+_BYTES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+_SHAPES: tuple[tuple[Shape, re.Pattern[str]], ...] = (
+    ("forecast", re.compile(
+        r"\b(forecast|predict(?:ed|ion)?|projected|on track to|heading (?:for|to)|going to (?:run|fill|be full|hit)"
+        r"|about to (?:run out|fill)|at this (?:rate|pace)|(?:when|how (?:long|soon)|will)\b.*"
+        r"\b(?:full|fill|run out|exhaust\w*|out of|reach|hit|last))\b|\bbefore\b.*\b(?:full|runs? out|fills? up)\b"
+        r"|\bfills? up (?:in|within|by)\b")),
+    ("age", re.compile(r"\b(how old|how long ago|how long (?:has|have|is|since)|time since|age of|when (?:was|did|were)"
+                       r"|since when|uptime|last time)\b")),
+    ("change", re.compile(r"\b(grow(?:ing|th|n|s)?|grew|shrink\w*|increas(?:e|ed|ing)|decreas(?:e|ed|ing)|how many times"
+                          r"|changed by|went up by|rising|climb(?:ing|ed)?)\b")),
+    ("count", re.compile(r"\b(how many|number of|count of|count)\b")),
+    ("series", re.compile(r"\b(graph|chart|plot|trend|over time|over the (?:last|past)|history|timeline)\b")),
+    ("top", re.compile(r"\b(top \d+|top|most|highest|biggest|largest|worst|busiest|heaviest|hungriest|slowest)\b")),
+)  # fmt: skip
+_USED = re.compile(r"\b(used|usage|utili[sz]ation|utili[sz]ed|full|fullest|filled|occupied|consum\w+)\b")
+_PLACES = (
+    ("namespace", ("namespace", "k8s_namespace_name"), re.compile(r"\b(?:namespace|ns)\s+(\S+)|\b(\S+)\s+namespace\b")),
+    ("host", ("instance", "node", "host"), re.compile(r"\b(?:host|node|server|machine|instance)\s+(\S+)")),
+    ("service", ("service_name", "service", "app", "job"), re.compile(r"\b(?:service)\s+(\S+)|\b(\S+)\s+service\b")),
+    ("pod", ("pod",), re.compile(r"\bpod\s+(\S+)")),
+    ("deployment", ("deployment",), re.compile(r"\bdeployment\s+(\S+)")),
+    ("database", ("datname",), re.compile(r"\bdatabase\s+(\S+)")),
+    ("job", ("job",), re.compile(r"\bjob\s+(\S+)")),
+)  # fmt: skip
+_NAME = re.compile(r"^(?=.*[\d._:/-])[a-z0-9][a-z0-9._:/-]+$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A comparison as said: the number in base units (ratio, bytes, seconds), ``kind`` telling which it is."""
+
+    op: str
+    value: float
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSlots:
+    """Equalities that hold live, and words meant as a label value that no series has, with near ones."""
+
+    equal: tuple[tuple[str, str], ...] = ()
+    unknown: tuple[str, ...] = ()
+    near: tuple[str, ...] = field(default=())
+
+
+def shape_of(text: str) -> Shape | None:
+    """The shape that the wording asks for; ``None`` where it says nothing."""
+    low = text.lower()
+    if _QUANTILE.search(low):
+        return "quantile"
+    for shape, pattern in _SHAPES:
+        if pattern.search(low):
+            return shape
+    return None
+
+
+def quantile_of(text: str) -> float | None:
+    match = _QUANTILE.search(text.lower())
+    if match is None:
+        return None
+    if match.group(3):
+        return 0.5
+    digits = match.group(1) or match.group(2)
+    value = float("0." + digits)
+    return value if 0 < value < 1 else None
+
+
+def threshold_of(text: str) -> Limit | None:
+    match = _THRESHOLD.search(text.lower())
+    if match is None:
+        return None
+    words, number, unit = match.group(1), float(match.group(2)), (match.group(3) or "").strip()
+    under = re.fullmatch(_UNDER, words) is not None
+    op = {"at least": ">=", ">=": ">=", "at most": "<=", "<=": "<="}.get(words, "<" if under else ">")
+    if unit in ("%", "percent", "pct"):
+        return Limit(op, number / 100, "ratio")
+    if unit in ("k",):
+        return Limit(op, number * 1000)
+    if unit.startswith("byte") or unit == "b":
+        return Limit(op, number, "bytes")
+    if size := re.match(r"([kmgt]i?)b", unit):
+        return Limit(op, number * _BYTES[size.group(1)], "bytes")
+    if unit in ("ms",) or unit.startswith("milli"):
+        return Limit(op, number / 1000, "seconds")
+    for prefix, factor in (("s", 1), ("mi", 60), ("m", 60), ("h", 3600), ("d", 86400), ("w", 604800)):
+        if unit.startswith(prefix):
+            return Limit(op, number * factor, "seconds")
+    return Limit(op, number)
+
+
+def asks_used(text: str) -> bool:
+    """Whether the used share is meant rather than the free one."""
+    low = text.lower()
+    return _USED.search(low) is not None and not re.search(r"\b(left|free|available|remaining|low on)\b", low)
+
+
+def labels_of(text: str, known: Mapping[str, LabelValues | None], spoken: Iterable[str] = ()) -> LabelSlots:
+    """Label values named in the question, checked against the live ones of the metrics concerned.
+
+    Args:
+        known: labels by metric; ``None`` where they are not known, which leaves names unchecked.
+        spoken: words of the concept itself, which are not taken for values.
+    """
+    tables = [t for t in known.values() if t is not None]
+    if not tables:
+        return LabelSlots()
+    shared: dict[str, set[str]] = {}
+    for name in set.intersection(*(set(t) for t in tables)):
+        shared[name] = set().union(*(t[name] for t in tables))
+    low = {value.lower(): value for values in shared.values() for value in values}
+    words = raw_tokens(text)
+    skip = set(spoken)
+    equal: dict[str, str] = {}
+    for word in dict.fromkeys(words):
+        if word in skip or (word not in low and not _NAME.match(word)):
+            continue
+        name, value = _lookup(word, shared)
+        if name and name not in equal:
+            equal[name] = value
+    unknown: list[str] = []
+    for _, names, pattern in _PLACES:
+        for match in pattern.finditer(text.lower()):
+            said = next((g for g in match.groups() if g), "").strip("?.,!\"'`")
+            if len(said) < 2 or not _NAME.match(said) or said in low or _lookup(said, shared)[0]:
+                continue
+            if any(n in shared for n in names):
+                unknown.append(said)
+    near = difflib.get_close_matches(unknown[0], low, n=3, cutoff=0.6) if unknown else []
+    return LabelSlots(tuple(sorted(equal.items())), tuple(unknown), tuple(low[n] for n in near))
+
+
+_ORDER = (
+    "service_name", "service", "app", "instance", "node", "host", "namespace", "pod", "deployment", "container",
+    "datname", "device", "mountpoint", "job",
+)  # fmt: skip
+
+
+def _lookup(word: str, shared: Mapping[str, set[str]]) -> tuple[str, str]:
+    """The label that has ``word`` as a value; for instances also without their port."""
+    ordered = [n for n in _ORDER if n in shared] + sorted(set(shared) - set(_ORDER))
+    for name in ordered:
+        for value in shared[name]:
+            if value.lower() == word or (name == "instance" and value.rsplit(":", 1)[0].lower() == word):
+                return name, value
+    return "", ""
