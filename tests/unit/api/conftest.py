@@ -1,13 +1,113 @@
+"""The app over real parts: DuckDB and SQLite in a temporary folder, the shipped inbound parser, no network."""
+
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
+from aiops.access.keys import KeyService
+from aiops.access.rates import RateLimits
+from aiops.actions.approval import ActionService
+from aiops.api.app import create_app
+from aiops.api.services import Component, ComponentState, Services
+from aiops.core.action import Action, ExecutionResult
+from aiops.core.evidence import Answer, Evidence, EvidenceState, Figure
+from aiops.core.plugins import build
+from aiops.core.ports import Executor, InboundParser, PluginContext, PluginOptions
+from aiops.core.principal import Role
+from aiops.core.query import Question
+from aiops.core.series import Matcher, MatchOp, SampleBlock
+from aiops.core.untrusted import Untrusted
+from aiops.cost.service import CostService
+from aiops.incidents.lifecycle import IncidentService
+from aiops.incidents.notify import Dispatcher
+from aiops.jobs.queue import JobQueue
+from aiops.models.registry import ModelRegistry
+from aiops.settings import CostSettings, IncidentSettings, ServerSettings, Settings, StoreSettings
+from aiops.store.state.actions import ActionRepository
+from aiops.store.state.audit import AuditLog
+from aiops.store.state.conversations import ConversationRepository
 from aiops.store.state.database import StateDatabase, sqlite_url
+from aiops.store.state.incidents import IncidentRepository
+from aiops.store.state.jobs import JobRepository
+from aiops.store.state.keys import KeyRepository
+from aiops.store.state.outbox import OutboxRepository
+from aiops.store.telemetry.database import TelemetryDatabase
+from aiops.store.telemetry.store import TelemetryStore
 
-NOW = 1_760_000_000_000
+NOW = 1_764_000_000_000
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Echo:
+    """An assistant whose answer is known: one drawable piece of evidence with hostile text."""
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+        self._numbers = itertools.count(1)
+
+    def ask(self, question: Question, progress: object = None) -> Answer:
+        self.asked.append(question)
+        block = SampleBlock.build([((("host", "a\u202eb"),), [NOW - 60_000, NOW], [1.0, float("nan")])])
+        evidence = Evidence(
+            "E1", "metric", "disk", "store", "node_filesystem_avail_bytes", NOW - 60_000, NOW, EvidenceState.OK,
+            (Figure(float("inf"), "By", (("host", "a\x00b"),)),), (Untrusted("line\nwith\x1b[31m\ud800 colour"),),
+            block, link="javascript:alert(1)",
+        )  # fmt: skip
+        return Answer(
+            f"ans-{next(self._numbers)}",
+            question.text,
+            "**fine**",
+            (evidence,),
+            0.9,
+            True,
+            "offline",
+            NOW,
+            question.zone,
+        )
+
+
+class Recorder(Executor[PluginOptions]):
+    """Carries out nothing but remembers what it was told."""
+
+    action_kinds = ("webhook",)
+
+    def dry_run(self, action: Action) -> str:
+        return f"Would call {action.target}."
+
+    def execute(self, action: Action, idempotency_key: str) -> ExecutionResult:
+        return ExecutionResult(True, "called")
+
+
+@dataclass
+class Report:
+    html: str = "<!doctype html><p>costs</p>"
+    text: str = "costs"
+
+
+@dataclass
+class House:
+    """The running app: a client for each role, and what is behind them."""
+
+    services: Services
+    time: Time
+    client: TestClient
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def headers(self, who: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.texts[who]}"} if who else {}
 
 
 @pytest.fixture
@@ -16,3 +116,61 @@ def database(tmp_path: Path) -> Iterator[StateDatabase]:
     state.upgrade()
     yield state
     state.close()
+
+
+@pytest.fixture
+def open_house(tmp_path: Path, database: StateDatabase) -> Iterator[Callable[..., House]]:
+    opened: list[TelemetryDatabase] = []
+
+    def make(auth: str = "keys", inbound: dict[str, object] | None = None, **server: object) -> House:
+        time = Time()
+        settings = Settings(data_dir=tmp_path, server=ServerSettings.model_validate({"auth": auth, **server}))
+        telemetry = TelemetryDatabase(None, StoreSettings(), time)
+        opened.append(telemetry)
+        store = TelemetryStore(telemetry)
+        audit = AuditLog(database, time)
+        outbox = OutboxRepository(database)
+        keys = KeyService(KeyRepository(database), time, audit)
+        incidents = IncidentService(IncidentRepository(database), None, (), IncidentSettings(), time, background=False)
+        parser = build("connectors.inbound", "alertmanager", inbound or {}, PluginContext("alertmanager", time))
+        assert isinstance(parser, InboundParser)
+        recorder = Recorder(PluginOptions(), PluginContext("recorder", time))
+        services = Services(
+            settings=settings,
+            clock=time,
+            store=store,
+            engine=None,
+            keys=keys,
+            audit=audit,
+            rates=RateLimits(settings.server.requests_per_minute),
+            database=database,
+            incidents=incidents,
+            dispatcher=Dispatcher(outbox, {}, time),
+            outbox=outbox,
+            actions=ActionService(ActionRepository(database), audit, incidents, {"recorder": recorder}, time),
+            conversations=ConversationRepository(database),
+            assistant=Echo(),
+            cost=CostService(store, CostSettings(), time),
+            cost_report=lambda caller, days: Report(),
+            import_costs=lambda name, content: len(content),
+            models=ModelRegistry(tmp_path / "models", clock=time),
+            jobs=JobQueue(JobRepository(database), time),
+            inbound={"alertmanager": parser},
+            components=lambda: (Component("store", ComponentState.READY, required=True),),
+            metrics_text=lambda: "# HELP up up\nup 1\n",
+        )
+        house = House(services, time, TestClient(create_app(services), base_url="http://127.0.0.1:8420"))
+        for role in Role:
+            house.texts[role.value], _ = keys.create(role.value, role)
+        scope = (Matcher("team", MatchOp.EQUAL, "shop"),)
+        house.texts["scoped"], _ = keys.create("scoped", Role.ADMIN, scope)
+        return house
+
+    yield make
+    for telemetry in opened:
+        telemetry.close()
+
+
+@pytest.fixture
+def house(open_house: Callable[..., House]) -> House:
+    return open_house()
