@@ -75,9 +75,11 @@ def is_simulated(labels: Labels) -> bool:
 
 def service_of(alert: Alert) -> str:
     """The service by name; unlike :attr:`Alert.service` never a scrape job or a host."""
-    if alert.anomaly is not None and alert.anomaly.service and alert.anomaly.service != host_of(alert):
-        return alert.anomaly.service
-    return _first(alert.labels, _SERVICE_LABELS)
+    if named := _first(alert.labels, _SERVICE_LABELS):
+        return named
+    if alert.anomaly is None or alert.anomaly.service in {label(alert.labels, name) for name in _HOST_LABELS}:
+        return ""
+    return alert.anomaly.service
 
 
 def host_of(alert: Alert) -> str:

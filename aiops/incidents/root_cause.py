@@ -248,7 +248,7 @@ def _symptom(
     service = service_of(lead) or lead.service
     if lead.anomaly is None:
         return (service, ""), None
-    name = next((_name(e, lead.anomaly.series) for e in watch if e.query == lead.anomaly.query), lead.anomaly.metric)
+    name = next((_name(e, lead.anomaly.series) for e in watch if e.metric == lead.anomaly.metric), "")
     return (service, name), _KINDS.get(lead.anomaly.kind)
 
 
