@@ -44,7 +44,8 @@ anomalies = st.builds(
     Anomaly,
     id=any_text, series=labels, service=any_text, metric=any_text, query=any_text, kind=any_text, direction=any_text,
     started_ms=any_int, updated_ms=any_int, ended_ms=st.none() | any_int, value=any_float, expected=any_float,
-    lower=any_float, upper=any_float, score=any_float, p_value=any_float, terms=tuples_of(st.tuples(any_text, any_float)),
+    lower=any_float, upper=any_float, score=any_float, p_value=any_float,
+    terms=tuples_of(st.tuples(any_text, any_float)),
 )  # fmt: skip
 alerts = st.builds(
     Alert,

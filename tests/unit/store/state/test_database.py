@@ -46,9 +46,13 @@ def test_commits_are_synced(database: StateDatabase) -> None:
 
 
 def test_an_error_rolls_the_transaction_back(database: StateDatabase) -> None:
-    with pytest.raises(RuntimeError), database.session() as session:
-        session.execute(text("INSERT INTO counters (name, value) VALUES ('x', 1)"))
-        raise RuntimeError
+    def fail() -> None:
+        with database.session() as session:
+            session.execute(text("INSERT INTO counters (name, value) VALUES ('x', 1)"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with database.reader() as session:
         assert session.scalar(text("SELECT count(*) FROM counters")) == 0
 
