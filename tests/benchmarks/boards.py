@@ -99,3 +99,46 @@ def classify_intent(prompt: str) -> str:
     from aiops.agent.intents import classify_core
 
     return classify_core(prompt)
+
+
+_PROMQL: dict[int, tuple] = {}  # type: ignore[type-arg]
+
+
+def promql(series, query, start, end, step):  # type: ignore[no-untyped-def]
+    """``promql_suite.py``: the engine over a fresh telemetry store in memory, one for each state of the data."""
+    from aiops.core.errors import AiopsError
+    from aiops.core.ports import Collected
+    from aiops.core.principal import LOCAL
+    from aiops.core.series import STALE_NAN, SampleBlock, labels_of
+    from aiops.promql.engine import PromqlEngine
+    from aiops.promql.wire import result_data
+    from aiops.settings import PromqlSettings, StoreSettings
+    from aiops.store.telemetry.database import TelemetryDatabase
+    from aiops.store.telemetry.store import TelemetryStore
+
+    held = _PROMQL.get(id(series))
+    if held is None or held[0] is not series:
+        for _, store, _ in _PROMQL.values():
+            store.close()
+        _PROMQL.clear()
+        rows = []
+        for item in series:
+            samples = [(t, STALE_NAN if v == "stale" else v) for t, v in item["samples"] if not isinstance(v, dict)]
+            if samples:
+                rows.append((labels_of(item["labels"]), [t for t, _ in samples], [v for _, v in samples]))
+        store = TelemetryStore(TelemetryDatabase(None, StoreSettings()))
+        store.append(Collected(samples=SampleBlock.build(rows)))
+        held = (series, store, PromqlEngine(store, PromqlSettings(experimental_functions=True)))
+        _PROMQL[id(series)] = held
+    engine = held[2]
+    try:
+        if step is None:
+            time_ms = round(start * 1000)
+            result = engine.instant(query, time_ms, LOCAL)
+            data = result_data(result, time_ms)
+        else:
+            result = engine.range(query, round(start * 1000), round(end * 1000), round(step * 1000), LOCAL)
+            data = result_data(result)
+    except AiopsError as error:
+        return {"status": "error", "error": error.message}
+    return {"status": "success", "data": data, "warnings": list(result.warnings), "infos": list(result.infos)}

@@ -1,0 +1,1 @@
+"""PromQL: parse, plan and evaluate over the store. Semantics are those of Prometheus 3.x."""

@@ -1,0 +1,170 @@
+"""The engine: PromQL over a :class:`MetricReader`, as Prometheus 3.x answers it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from aiops.core.errors import QueryError
+from aiops.core.ports import Clock, MetricQuerier, MetricReader, system_clock
+from aiops.core.principal import Principal
+from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, ResultType, SampleBlock
+from aiops.promql.evaluate import Evaluator, Grid, Kernels, Notes, Source
+from aiops.promql.frame import Frame, Scalars, Windows
+from aiops.promql.parse import parse
+from aiops.promql.plan import Kind, Plan
+from aiops.promql.windows import bounds
+from aiops.settings import PromqlSettings
+
+log = logging.getLogger(__name__)
+
+
+class PromqlEngine(MetricQuerier):
+    """Evaluates PromQL over a reader. Thread-safe.
+
+    Args:
+        reader: where samples come from; it enforces the principal's label scope.
+        settings: lookback, limits and the flag for experimental functions.
+        clock: unused by queries (their times are given); kept for callers that ask "now".
+    """
+
+    def __init__(
+        self, reader: MetricReader, settings: PromqlSettings | None = None, clock: Clock = system_clock
+    ) -> None:
+        self.reader = reader
+        self.settings = settings or PromqlSettings()
+        self.clock = clock
+        self._kernels: Kernels | None = None
+        self._warming: threading.Thread | None = None
+
+    @property
+    def warm_now(self) -> bool:
+        """Whether the compiled kernels are in use."""
+        return self._kernels is not None
+
+    def warm(self, *, wait: bool = False) -> None:
+        """Compile (or load from disk) the kernels in a background thread; until then NumPy answers."""
+        if self._warming is None:
+            self._warming = threading.Thread(target=self._load_kernels, name="promql-kernels", daemon=True)
+            self._warming.start()
+        if wait:
+            self._warming.join()
+
+    def _load_kernels(self) -> None:
+        try:
+            from aiops.promql import kernels
+
+            started = time.monotonic()
+            self._kernels = kernels.load()
+            log.info("PromQL kernels are ready after %.1f s.", time.monotonic() - started)
+        except Exception:
+            log.exception("The PromQL kernels cannot be compiled; queries stay on NumPy.")
+
+    # -------------------------------------------------------------- queries
+
+    def instant(self, query: str, time_ms: int, principal: Principal) -> QueryResult:
+        plan = parse(query, experimental=self.settings.experimental_functions)
+        grid = Grid(np.array([time_ms], np.int64), time_ms, time_ms, 0)
+        evaluator, notes = self._evaluator(plan, grid, principal)
+        if plan.kind is Kind.MATRIX:
+            return _result(ResultType.MATRIX, _raw(evaluator.windows(plan, grid)), notes)
+        value = evaluator.value(plan, grid)
+        if isinstance(value, str):
+            block = SampleBlock.at(time_ms, [((), float("nan"))])
+            return QueryResult(ResultType.STRING, block, text=value)
+        if isinstance(value, Scalars):
+            return _result(ResultType.SCALAR, SampleBlock.at(time_ms, [((), float(value.values[0]))]), notes)
+        frame = value.finished()
+        block = SampleBlock(
+            tuple(frame.labels),
+            np.arange(len(frame) + 1, dtype=np.int64),
+            np.full(len(frame), time_ms, np.int64),
+            frame.values[:, 0].copy(),
+        )
+        return _result(ResultType.VECTOR, block, notes, ordered=frame.ordered)
+
+    def range(self, query: str, start_ms: int, end_ms: int, step_ms: int, principal: Principal) -> QueryResult:
+        if step_ms <= 0:
+            raise QueryError("zero or negative query resolution step widths are not accepted. Try a positive integer")
+        if end_ms < start_ms:
+            raise QueryError("end timestamp must not be before start time")
+        if (end_ms - start_ms) // step_ms > self.settings.max_points:
+            raise QueryError(
+                f"exceeded maximum resolution of {self.settings.max_points:,} points per timeseries. "
+                "Try decreasing the query resolution (?step=XX)"
+            )
+        plan = parse(query, experimental=self.settings.experimental_functions)
+        if plan.kind not in (Kind.SCALAR, Kind.VECTOR):
+            word = {Kind.MATRIX: "range vector", Kind.STRING: "string"}[plan.kind]
+            raise QueryError(f'invalid expression type "{word}" for range query, must be Scalar or instant Vector')
+        times = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
+        grid = Grid(times, start_ms, end_ms, step_ms)
+        evaluator, notes = self._evaluator(plan, grid, principal)
+        value = evaluator.value(plan, grid)
+        assert not isinstance(value, str)
+        frame = value.finished() if isinstance(value, Frame) else Frame.single((), value.values)
+        order = sorted(range(len(frame)), key=frame.labels.__getitem__)
+        frame = frame.take(np.array(order, np.int64))
+        counts = frame.ok.sum(axis=1)
+        block = SampleBlock(
+            tuple(frame.labels),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            times[np.nonzero(frame.ok)[1]],
+            frame.values[frame.ok],
+        )
+        return _result(ResultType.MATRIX, block, notes)
+
+    def _evaluator(self, plan: Plan, grid: Grid, principal: Principal) -> tuple[Evaluator, Notes]:
+        notes = Notes()
+        source = Source(self.reader, principal, self.settings.lookback_s * 1000, self.settings.max_samples)
+        evaluator = Evaluator(source, notes, time.monotonic() + self.settings.timeout_s, self._kernels)
+        evaluator.plan_scans(plan, grid)
+        return evaluator, notes
+
+    # -------------------------------------------------------------- series and labels
+
+    def series(
+        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, principal: Principal, limit: int = 0
+    ) -> list[Labels]:
+        found: dict[Labels, None] = {}
+        for matchers in selectors or ((),):
+            found.update(dict.fromkeys(self.reader.select_series(tuple(matchers), start_ms, end_ms, principal)))
+        ordered = sorted(found)
+        return ordered[:limit] if limit else ordered
+
+    def label_names(
+        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[str]:
+        return sorted({name for labels in self.series(selectors, start_ms, end_ms, principal) for name, _ in labels})
+
+    def label_values(
+        self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[str]:
+        found = {
+            value
+            for labels in self.series(selectors, start_ms, end_ms, principal)
+            for key, value in labels
+            if key == name
+        }
+        return sorted(found)
+
+    def metadata(self, principal: Principal) -> list[MetricMetadata]:
+        return self.reader.metadata(principal)
+
+
+def _result(kind: ResultType, block: SampleBlock, notes: Notes, *, ordered: bool = False) -> QueryResult:
+    return QueryResult(kind, block, warnings=tuple(notes.warnings), infos=tuple(notes.infos), sorted=ordered)
+
+
+def _raw(windows: Windows) -> SampleBlock:
+    """The samples of one window a series, as an instant query of a range selector gives them."""
+    lo, hi = bounds(windows.offsets, windows.ts, windows.ends[:1], windows.range_ms)
+    return SampleBlock.build(
+        (labels, windows.ts[a:b], windows.values[a:b])
+        for labels, a, b in zip(windows.labels, lo[:, 0].tolist(), hi[:, 0].tolist(), strict=True)
+        if b > a
+    )

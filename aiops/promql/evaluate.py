@@ -1,0 +1,580 @@
+"""Evaluation of a plan over a grid of steps. Every node is evaluated once, for all steps together."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from aiops.core.errors import QueryError
+from aiops.core.ports import MetricReader
+from aiops.core.principal import Principal
+from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp, SampleBlock, is_stale
+from aiops.promql import aggregate, binary, functions, histogram
+from aiops.promql.frame import (
+    Bools,
+    Floats,
+    Frame,
+    Ints,
+    Scalars,
+    Value,
+    Windows,
+    grouping,
+    label_value,
+    set_labels,
+)
+from aiops.promql.plan import (
+    Aggregation,
+    Anchor,
+    At,
+    Binary,
+    Call,
+    Kind,
+    Number,
+    Paren,
+    Plan,
+    Selector,
+    String,
+    Subquery,
+    Unary,
+    children,
+    unwrap,
+)
+from aiops.promql.windows import bounds, over_windows
+
+DEFAULT_SUBQUERY_STEP_MS = 60_000
+BLOCK_CELLS = 1 << 20
+_COUNTER_NAME = re.compile(r"_(total|sum|count|bucket)\Z")
+
+RANGE_OPS = {
+    "rate": "rate", "increase": "increase", "delta": "delta", "irate": "irate", "idelta": "idelta", "deriv": "deriv",
+    "changes": "changes", "resets": "resets", "predict_linear": "predict_linear",
+    "double_exponential_smoothing": "smoothing", "quantile_over_time": "quantile", "mad_over_time": "mad",
+    **{f"{op}_over_time": op for op in (
+        "avg", "min", "max", "sum", "count", "stddev", "stdvar", "last", "first", "present",
+        "ts_of_min", "ts_of_max", "ts_of_last", "ts_of_first")},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Compiled stand-ins for the NumPy functions."""
+
+    bounds: Callable[..., Any]
+    over_windows: Callable[..., tuple[Floats, Bools]]
+    accumulate: Callable[..., Any]
+
+
+@dataclass(slots=True)
+class Notes:
+    """Warnings and infos, each once, in order."""
+
+    warnings: dict[str, None] = field(default_factory=dict)
+    infos: dict[str, None] = field(default_factory=dict)
+
+    def add(self, kind: str, message: str) -> None:
+        if kind == "warning":
+            self.warnings[f"PromQL warning: {message}"] = None
+        else:
+            self.infos[f"PromQL info: {message}"] = None
+
+
+@dataclass(slots=True)
+class Source:
+    """The samples of a query: one scan a distinct selector, over the hull of all times that ask for it."""
+
+    reader: MetricReader
+    principal: Principal
+    lookback_ms: int
+    max_samples: int
+    hulls: dict[tuple[Matcher, ...], tuple[int, int]] = field(default_factory=dict)
+    blocks: dict[tuple[Matcher, ...], SampleBlock] = field(default_factory=dict)
+    loaded: int = 0
+
+    def want(self, matchers: tuple[Matcher, ...], start_ms: int, end_ms: int) -> None:
+        low, high = self.hulls.get(matchers, (start_ms, end_ms))
+        self.hulls[matchers] = (min(low, start_ms), max(high, end_ms))
+
+    def get(self, matchers: tuple[Matcher, ...]) -> SampleBlock:
+        block = self.blocks.get(matchers)
+        if block is None:
+            start, end = self.hulls[matchers]
+            block = self.reader.scan(matchers, start, end, self.principal)
+            self.loaded += block.sample_count
+            if self.loaded > self.max_samples:
+                raise QueryError(
+                    "query processing would load too many samples into memory in query execution", kind="execution"
+                )
+            self.blocks[matchers] = block
+        return block
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Evaluation times, and the query's own start, end and step, which ``@`` and ``start()`` name."""
+
+    times: Ints
+    start_ms: int
+    end_ms: int
+    step_ms: int
+
+    @property
+    def steps(self) -> int:
+        return len(self.times)
+
+    def reference(self, at: At, offset_ms: int) -> Ints:
+        """The times that a selector looks at."""
+        if at is None:
+            return self.times - offset_ms
+        fixed = self.start_ms if at is Anchor.START else self.end_ms if at is Anchor.END else int(at)
+        return np.full(len(self.times), fixed - offset_ms, np.int64)
+
+
+def subquery_grid(node: Subquery, ends: Ints) -> Ints:
+    """Absolute multiples of the step in the hull of all windows ``(end - range, end]``."""
+    step = node.step_ms or DEFAULT_SUBQUERY_STEP_MS
+    low, high = int(ends.min()) - node.range_ms, int(ends.max())
+    return np.arange((low // step + 1) * step, high + 1, step, dtype=np.int64)
+
+
+class Evaluator:
+    """Evaluates one query. Not shared between threads."""
+
+    def __init__(self, source: Source, notes: Notes, deadline: float, kernels: Kernels | None) -> None:
+        self.source = source
+        self.notes = notes
+        self.deadline = deadline
+        self.kernels = kernels
+
+    # -------------------------------------------------------------- planning of scans
+
+    def plan_scans(self, node: Plan, grid: Grid) -> None:
+        """Tell the source which times each selector needs."""
+        if isinstance(node, Selector):
+            times = grid.reference(node.at, node.offset_ms)
+            length = self.source.lookback_ms if node.range_ms is None else node.range_ms
+            if len(times):
+                self.source.want(node.matchers, int(times.min()) - length + 1, int(times.max()))
+        elif isinstance(node, Subquery):
+            ends = grid.reference(node.at, node.offset_ms)
+            if len(ends):
+                times = subquery_grid(node, ends)
+                self._check_size(len(times))
+                self.plan_scans(node.expr, replace(grid, times=times))
+        else:
+            for child in children(node):
+                self.plan_scans(child, grid)
+
+    def _check_size(self, steps: int) -> None:
+        if steps > self.source.max_samples:
+            raise QueryError("the subquery has too many steps", kind="execution")
+
+    def check_time(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise QueryError("query timed out in expression evaluation", kind="timeout")
+
+    # -------------------------------------------------------------- expressions
+
+    def value(self, node: Plan, grid: Grid) -> Value:
+        self.check_time()
+        match node:
+            case Number():
+                return Scalars(np.full(grid.steps, node.value))
+            case String():
+                return node.value
+            case Paren():
+                return self.value(node.expr, grid)
+            case Unary():
+                inner = self.value(node.expr, grid)
+                if node.op == "+":
+                    return inner
+                if isinstance(inner, Frame):
+                    return inner.with_values(-inner.values).merged()
+                return Scalars(-self._scalar(inner))
+            case Selector():
+                return self._instant(node, grid)[0]
+            case Binary():
+                return self._binary(node, grid)
+            case Aggregation():
+                return self._aggregate(node, grid)
+            case Call():
+                return self._call(node, grid)
+            case _:
+                raise QueryError("a range vector is not allowed here", kind="execution")
+
+    def vector(self, node: Plan, grid: Grid) -> Frame:
+        value = self.value(node, grid)
+        if not isinstance(value, Frame):
+            raise QueryError(f"expected an instant vector, got {unwrap(node).kind}", kind="bad_data")
+        return value
+
+    def scalar(self, node: Plan, grid: Grid) -> Floats:
+        return self._scalar(self.value(node, grid))
+
+    def text(self, node: Plan, grid: Grid) -> str:
+        value = self.value(node, grid)
+        if not isinstance(value, str):
+            raise QueryError("expected a string", kind="bad_data")
+        return value
+
+    @staticmethod
+    def _scalar(value: Value) -> Floats:
+        if not isinstance(value, Scalars):
+            raise QueryError("expected a scalar", kind="bad_data")
+        return value.values
+
+    def _instant(self, node: Selector, grid: Grid) -> tuple[Frame, Ints]:
+        """The newest sample within the lookback at each step, and its index."""
+        block = self.source.get(node.matchers)
+        times = grid.reference(node.at, node.offset_ms)
+        if not len(block):
+            return Frame.empty(grid.steps), np.empty((0, grid.steps), np.int64)
+        fixed = node.at is not None
+        lo, hi = self._bounds(block.offsets, block.ts, times[:1] if fixed else times, self.source.lookback_ms)
+        index = np.maximum(hi - 1, 0)
+        if block.sample_count == 0:
+            return Frame.empty(grid.steps), np.empty((0, grid.steps), np.int64)
+        values = block.values[index]
+        ok = (hi > lo) & ~is_stale(values)
+        if fixed:
+            values, ok, index = (np.repeat(x, grid.steps, axis=1) for x in (values, ok, index))
+        frame = Frame(list(block.labels), values, ok, np.zeros(len(block), bool))
+        alive = ok.any(axis=1)
+        return frame.compact(), index[alive]
+
+    def _bounds(self, offsets: Ints, ts: Ints, ends: Ints, length_ms: int) -> tuple[Ints, Ints]:
+        if self.kernels is not None:
+            lo, hi = self.kernels.bounds(offsets, ts, ends, length_ms)
+            return lo, hi
+        return bounds(offsets, ts, ends, length_ms)
+
+    def windows(self, node: Plan, grid: Grid) -> Windows:
+        """A range vector: a range selector's samples without staleness markers, or a subquery's."""
+        node = unwrap(node)
+        if isinstance(node, Selector) and node.range_ms is not None:
+            block = self.source.get(node.matchers)
+            offsets, ts, values = block.offsets, block.ts, block.values
+            stale = is_stale(values)
+            if bool(stale.any()):
+                before = np.concatenate([[0], np.cumsum(~stale)]).astype(np.int64)
+                offsets, ts, values = before[offsets], ts[~stale], values[~stale]
+            ends = grid.reference(node.at, node.offset_ms)
+            drop = np.zeros(len(block), bool)
+            return Windows(list(block.labels), drop, offsets, ts, values, ends, node.range_ms, grid.times)
+        if isinstance(node, Subquery):
+            ends = grid.reference(node.at, node.offset_ms)
+            times = subquery_grid(node, ends)
+            inner = self.value(node.expr, replace(grid, times=times))
+            frame = inner if isinstance(inner, Frame) else Frame.single((), self._scalar(inner))
+            counts = frame.ok.sum(axis=1)
+            offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+            columns = np.nonzero(frame.ok)[1]
+            return Windows(
+                frame.labels, frame.drop, offsets, times[columns], frame.values[frame.ok], ends, node.range_ms,
+                grid.times,
+            )  # fmt: skip
+        raise QueryError("expected a range vector", kind="bad_data")
+
+    def range_blocks(self, op: str, w: Windows, p0: Floats, p1: Floats) -> Iterator[tuple[slice, Floats, Bools]]:
+        """A function over windows, by blocks of series."""
+        steps = len(w.ends)
+        run = self.kernels.over_windows if self.kernels is not None else over_windows
+        once = op != "predict_linear" and steps > 1 and bool((w.ends == w.ends[0]).all()) and _constant(p0, p1)
+        ends, evals = (w.ends[:1], w.eval_times[:1]) if once else (w.ends, w.eval_times)
+        a, b = (p0[:1], p1[:1]) if once else (p0, p1)
+        rows = max(1, BLOCK_CELLS // max(1, len(ends)))
+        for start in range(0, len(w.labels), rows):
+            self.check_time()
+            part = slice(start, min(start + rows, len(w.labels)))
+            offsets = w.offsets[part.start : part.stop + 1]
+            first, last = int(offsets[0]), int(offsets[-1])
+            values, ok = run(op, offsets - first, w.ts[first:last], w.values[first:last], ends, w.range_ms, evals, a, b)
+            if once:
+                values, ok = np.repeat(values, steps, axis=1), np.repeat(ok, steps, axis=1)
+            yield part, values, ok
+
+    # -------------------------------------------------------------- operators
+
+    def _binary(self, node: Binary, grid: Grid) -> Value:
+        left, right = self.value(node.left, grid), self.value(node.right, grid)
+        if isinstance(left, Scalars) and isinstance(right, Scalars):
+            return Scalars(binary.between_scalars(node.op, left.values, right.values))
+        if isinstance(left, Frame) and isinstance(right, Frame):
+            if node.op in binary.SETS:
+                return binary.set_operation(node.op, left, right, node.matching)
+            return binary.between_vectors(node.op, left, right, node.matching, returns_bool=node.returns_bool)
+        if isinstance(left, Frame):
+            return binary.with_scalar(
+                node.op, left, self._scalar(right), scalar_left=False, returns_bool=node.returns_bool
+            )
+        if isinstance(right, Frame):
+            return binary.with_scalar(
+                node.op, right, self._scalar(left), scalar_left=True, returns_bool=node.returns_bool
+            )
+        raise QueryError("binary expression must contain only scalar and instant vector types")
+
+    def _aggregate(self, node: Aggregation, grid: Grid) -> Frame:
+        if node.op in aggregate.STREAMED:
+            return self._streamed(node, grid)
+        frame = self.vector(node.expr, grid)
+        assert node.param is not None
+        if node.op == "count_values":
+            label = self.text(node.param, grid)
+            if not functions.valid_label(label):
+                raise QueryError(f'invalid label name "{label}"', kind="execution")
+            return aggregate.count_values(frame, label, node.labels, node.without)
+        param = self.scalar(node.param, grid)
+        if node.op == "quantile":
+            self._check_quantile(param)
+            return aggregate.quantile(frame, param, node.labels, node.without)
+        if node.op == "limitk":
+            return aggregate.limit(frame, param, node.labels, node.without)
+        if node.op == "limit_ratio":
+            if bool((np.abs(param) > 1).any()):
+                self.notes.add("warning", "ratio value should be between -1 and 1")
+            return aggregate.limit_ratio(frame, param)
+        return aggregate.top(frame, node.op, param, node.labels, node.without)
+
+    def _streamed(self, node: Aggregation, grid: Grid) -> Frame:
+        kernel = self.kernels.accumulate if self.kernels is not None else None
+        inner = unwrap(node.expr)
+        if isinstance(inner, Call) and inner.function in RANGE_OPS:
+            windows, p0, p1 = self._range_arguments(inner, grid)
+            labels, drop = windows.labels, self._range_drop(inner, windows)
+            blocks: Iterator[tuple[slice, Floats, Bools]] = self.range_blocks(
+                RANGE_OPS[inner.function], windows, p0, p1
+            )
+        else:
+            frame = self.vector(node.expr, grid)
+            labels, drop = frame.labels, frame.drop
+            blocks = iter([(slice(0, len(frame)), frame.values, frame.ok)])
+        ids, groups = grouping(labels, node.labels, not node.without)
+        state = aggregate.Accumulator.start(node.op, len(groups), grid.steps, kernel)
+        for part, values, ok in blocks:
+            state.add(values, ok, ids[part])
+        values, ok = state.result()
+        return Frame(groups, values, ok, aggregate.group_drop(drop, ids, len(groups))).compact()
+
+    def _check_quantile(self, q: Floats) -> None:
+        bad = q[np.isnan(q) | (q < 0) | (q > 1)]
+        if len(bad):
+            self.notes.add("warning", f"quantile value should be between 0 and 1, got {histogram._g(float(bad[0]))}")
+
+    # -------------------------------------------------------------- functions
+
+    def _call(self, node: Call, grid: Grid) -> Value:
+        name, args = node.function, node.args
+        if name in RANGE_OPS:
+            return self._range_function(node, grid)
+        if name in functions.ELEMENTWISE:
+            frame = self.vector(args[0], grid)
+            return frame.with_values(functions.elementwise(name, frame.values))
+        if name in functions.DATE_PARTS:
+            if not args:
+                return Frame.single((), functions.date_part(name, grid.times / 1000.0))
+            frame = self.vector(args[0], grid)
+            return frame.with_values(functions.date_part(name, frame.values))
+        handler = _HANDLERS.get(name)
+        if handler is None:
+            raise QueryError(f'the function "{name}" is not supported', kind="execution")
+        return handler(self, args, grid)
+
+    def _range_arguments(self, node: Call, grid: Grid) -> tuple[Windows, Floats, Floats]:
+        name, args = node.function, node.args
+        p0 = p1 = np.zeros(grid.steps)
+        at = next(i for i, a in enumerate(args) if unwrap(a).kind is Kind.MATRIX)
+        windows = self.windows(args[at], grid)
+        params = [self.scalar(a, grid) for i, a in enumerate(args) if i != at]
+        if params:
+            p0 = params[0]
+        if len(params) > 1:
+            p1 = params[1]
+        if name == "quantile_over_time":
+            self._check_quantile(p0)
+        if name == "double_exponential_smoothing":
+            for value, word in ((p0, "smoothing"), (p1, "trend")):
+                wrong = value[~((value > 0) & (value < 1))]
+                if len(wrong):
+                    letter = "sf" if word == "smoothing" else "tf"
+                    raise QueryError(
+                        f"invalid {word} factor. Expected: 0 < {letter} < 1, got: {float(wrong[0]):f}",
+                        kind="execution",
+                    )
+        if name in ("rate", "increase", "irate") and windows.labels:
+            metric = label_value(windows.labels[0], METRIC_NAME)
+            if metric and not _COUNTER_NAME.search(metric):
+                self.notes.add(
+                    "info",
+                    f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{metric}"',
+                )
+        return windows, p0, p1
+
+    @staticmethod
+    def _range_drop(node: Call, windows: Windows) -> Bools:
+        keeps = node.function in ("last_over_time", "first_over_time")
+        return windows.drop if keeps else np.ones(len(windows.labels), bool)
+
+    def _range_function(self, node: Call, grid: Grid) -> Frame:
+        windows, p0, p1 = self._range_arguments(node, grid)
+        parts = list(self.range_blocks(RANGE_OPS[node.function], windows, p0, p1))
+        if not parts:
+            return Frame.empty(grid.steps)
+        values, ok = np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts])
+        return Frame(windows.labels, values, ok, self._range_drop(node, windows)).compact()
+
+
+def _constant(*params: Floats) -> bool:
+    return all(bool(((p == p[0]) | (np.isnan(p) & np.isnan(p[0]))).all()) for p in params)
+
+
+def absent_labels(node: Plan) -> Labels:
+    """Labels that ``absent`` can tell from the selector's ``=`` matchers."""
+    if not isinstance(node, Selector):
+        return ()
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    for matcher in node.matchers:
+        if matcher.name == METRIC_NAME:
+            continue
+        if matcher.op is MatchOp.EQUAL and matcher.name not in seen:
+            found[matcher.name] = matcher.value
+            seen.add(matcher.name)
+        else:
+            found.pop(matcher.name, None)
+    return set_labels((), found.items())
+
+
+def _absent(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    frame = e.vector(args[0], grid)
+    return Frame.single(absent_labels(args[0]), np.ones(grid.steps), ~frame.ok.any(axis=0))
+
+
+def _absent_over_time(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    windows = e.windows(args[0], grid)
+    there = np.zeros(grid.steps, bool)
+    zeros = np.zeros(grid.steps)
+    for _, _, ok in e.range_blocks("present", windows, zeros, zeros):
+        there |= ok.any(axis=0)
+    return Frame.single(absent_labels(args[0]), np.ones(grid.steps), ~there)
+
+
+def _scalar_of(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    frame = e.vector(args[0], grid)
+    one = frame.ok.sum(axis=0) == 1
+    values = np.full(grid.steps, np.nan)
+    if len(frame):
+        values[one] = frame.values[np.argmax(frame.ok, axis=0), np.arange(grid.steps)][one]
+    return Scalars(values)
+
+
+def _timestamp(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    inner = unwrap(args[0])
+    if isinstance(inner, Selector):
+        frame, index = e._instant(inner, grid)
+        if not len(frame):
+            return frame
+        return frame.with_values(e.source.get(inner.matchers).ts[index] / 1000.0)
+    frame = e.vector(args[0], grid)
+    return frame.with_values(np.broadcast_to(grid.times / 1000.0, frame.values.shape).copy())
+
+
+def _round(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    frame = e.vector(args[0], grid)
+    nearest = e.scalar(args[1], grid) if len(args) > 1 else np.ones(grid.steps)
+    return frame.with_values(functions.round_to(frame.values, nearest))
+
+
+def _clamp(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    return functions.clamp(e.vector(args[0], grid), e.scalar(args[1], grid), e.scalar(args[2], grid))
+
+
+def _sort(descending: bool) -> Callable[[Evaluator, tuple[Plan, ...], Grid], Value]:
+    def run(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+        frame = e.vector(args[0], grid)
+        return functions.sort_values(frame, descending=descending) if grid.steps == 1 else frame
+
+    return run
+
+
+def _sort_by_label(descending: bool) -> Callable[[Evaluator, tuple[Plan, ...], Grid], Value]:
+    def run(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+        frame = e.vector(args[0], grid)
+        names = [e.text(a, grid) for a in args[1:]]
+        return functions.sort_by_label(frame, names, descending=descending) if grid.steps == 1 else frame
+
+    return run
+
+
+def _label_replace(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    dst, replacement, src, pattern = (e.text(a, grid) for a in args[1:])
+    return functions.label_replace(e.vector(args[0], grid), dst, replacement, src, pattern)
+
+
+def _label_join(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    dst, separator, *sources = (e.text(a, grid) for a in args[1:])
+    return functions.label_join(e.vector(args[0], grid), dst, separator, sources)
+
+
+def _histogram_quantiles(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    frame, label = e.vector(args[0], grid), e.text(args[1], grid)
+    parts: list[Frame] = []
+    for arg in args[2:]:
+        q = e.scalar(arg, grid)
+        one = histogram.quantile(frame, q, e.notes.add)
+        text = histogram._g(float(q[0]))
+        parts.append(Frame([set_labels(x, [(label, text)]) for x in one.labels], one.values, one.ok, one.drop))
+    return Frame(
+        [x for part in parts for x in part.labels],
+        np.concatenate([p.values for p in parts]),
+        np.concatenate([p.ok for p in parts]),
+        np.concatenate([p.drop for p in parts]),
+    ).merged()
+
+
+def _no_floats(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    """Functions of native histograms give nothing for float samples, and we hold no others."""
+    e.vector(args[0], grid)
+    return Frame.empty(grid.steps)
+
+
+def _extreme_of(pick: Callable[..., Any]) -> Callable[[Evaluator, tuple[Plan, ...], Grid], Value]:
+    return lambda e, a, g: Scalars(pick(e.scalar(a[0], g), e.scalar(a[1], g)))
+
+
+_HANDLERS: dict[str, Callable[[Evaluator, tuple[Plan, ...], Grid], Value]] = {
+    "absent": _absent,
+    "absent_over_time": _absent_over_time,
+    "scalar": _scalar_of,
+    "vector": lambda e, a, g: Frame.single((), e.scalar(a[0], g)),
+    "time": lambda e, a, g: Scalars(g.times / 1000.0),  # noqa: ARG005
+    "pi": lambda e, a, g: Scalars(np.full(g.steps, np.pi)),  # noqa: ARG005
+    "timestamp": _timestamp,
+    "round": _round,
+    "clamp": _clamp,
+    "clamp_min": lambda e, a, g: functions.clamp(e.vector(a[0], g), e.scalar(a[1], g), None),
+    "clamp_max": lambda e, a, g: functions.clamp(e.vector(a[0], g), None, e.scalar(a[1], g)),
+    "sort": _sort(descending=False),
+    "sort_desc": _sort(descending=True),
+    "sort_by_label": _sort_by_label(descending=False),
+    "sort_by_label_desc": _sort_by_label(descending=True),
+    "label_replace": _label_replace,
+    "label_join": _label_join,
+    "histogram_quantile": lambda e, a, g: histogram.quantile(e.vector(a[1], g), e.scalar(a[0], g), e.notes.add),
+    "histogram_quantiles": _histogram_quantiles,
+    "histogram_fraction": lambda e, a, g: histogram.fraction(
+        e.vector(a[2], g), e.scalar(a[0], g), e.scalar(a[1], g), e.notes.add
+    ),
+    **dict.fromkeys(
+        ("histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev", "histogram_stdvar"), _no_floats
+    ),
+    "start": lambda e, a, g: Scalars(np.full(g.steps, g.start_ms / 1000.0)),  # noqa: ARG005
+    "end": lambda e, a, g: Scalars(np.full(g.steps, g.end_ms / 1000.0)),  # noqa: ARG005
+    "step": lambda e, a, g: Scalars(np.full(g.steps, g.step_ms / 1000.0)),  # noqa: ARG005
+    "range": lambda e, a, g: Scalars(np.full(g.steps, (g.end_ms - g.start_ms) / 1000.0)),  # noqa: ARG005
+    "max_of": _extreme_of(np.maximum),
+    "min_of": _extreme_of(np.minimum),
+}

@@ -1,0 +1,204 @@
+"""Classic histograms: ``histogram_quantile`` and ``histogram_fraction`` over buckets named by the label ``le``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from aiops.core.series import METRIC_NAME, Labels
+from aiops.promql.frame import Bools, Floats, Frame, label_value
+
+BUCKET = "le"
+_TOLERANCE = 1e-12
+_MIN_NORMAL = 2.2250738585072014e-308
+
+
+def bound(text: str) -> float | None:
+    """An ``le`` value as a number, as Go's ParseFloat reads it; ``None`` where it is none."""
+    try:
+        if text.strip() != text or "_" in text:
+            return None
+        return float.fromhex(text) if text.lower().lstrip("+-").startswith("0x") else float(text)
+    except ValueError:
+        return None
+
+
+def quantile(frame: Frame, q: Floats, note: Callable[[str, str], None]) -> Frame:
+    """``histogram_quantile`` at each step; ``note(kind, message)`` gets warnings and infos."""
+    bad = q[np.isnan(q) | (q < 0) | (q > 1)]
+    if len(bad):
+        note("warning", f"quantile value should be between 0 and 1, got {_g(float(bad[0]))}")
+    forced: set[str] = set()
+
+    def one(bounds: Floats, counts: Floats, ok: Bools, name: str) -> Floats:
+        out, repaired = _quantiles(q, bounds, counts, ok)
+        if repaired:
+            forced.add(name)
+        return out
+
+    result = _per_histogram(frame, one, note)
+    for name in sorted(forced):
+        note(
+            "info",
+            "input to histogram_quantile needed to be fixed for monotonicity (see "
+            "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
+            f' for metric name "{name}"',
+        )
+    return result
+
+
+def fraction(frame: Frame, lower: Floats, upper: Floats, note: Callable[[str, str], None]) -> Frame:
+    """``histogram_fraction`` at each step."""
+
+    def one(bounds: Floats, counts: Floats, ok: Bools, name: str) -> Floats:
+        out = np.full(len(lower), np.nan)
+        for t in np.nonzero(ok.any(axis=0))[0].tolist():
+            here = ok[:, t]
+            out[t] = _fraction(float(lower[t]), float(upper[t]), *_coalesce(bounds[here], counts[here, t]))
+        return out
+
+    return _per_histogram(frame, one, note)
+
+
+def _per_histogram(
+    frame: Frame, one: Callable[[Floats, Floats, Bools, str], Floats], note: Callable[[str, str], None]
+) -> Frame:
+    groups: dict[Labels, list[tuple[float, int]]] = {}
+    for row, labels in enumerate(frame.labels):
+        text = label_value(labels, BUCKET)
+        le = bound(text)
+        if le is None:
+            note(
+                "warning",
+                f'bucket label "{BUCKET}" is missing or has a malformed value of "{text}"'
+                f' for metric name "{label_value(labels, METRIC_NAME)}"',
+            )
+            continue
+        groups.setdefault(tuple(p for p in labels if p[0] != BUCKET), []).append((le, row))
+    steps = frame.ok.shape[1]
+    if not groups:
+        return Frame.empty(steps)
+    values, ok = np.zeros((len(groups), steps)), np.zeros((len(groups), steps), bool)
+    for i, (labels, members) in enumerate(groups.items()):
+        members.sort(key=lambda pair: pair[0])
+        rows = [row for _, row in members]
+        bounds = np.array([le for le, _ in members])
+        values[i] = one(bounds, frame.values[rows], frame.ok[rows], label_value(labels, METRIC_NAME))
+        ok[i] = frame.ok[rows].any(axis=0)
+    return Frame(list(groups), values, ok, np.ones(len(groups), bool)).compact()
+
+
+def _coalesce(bounds: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """Buckets of equal bounds summed; ``bounds`` are sorted."""
+    edges, where = np.unique(bounds, return_inverse=True)
+    if len(edges) == len(bounds):
+        return bounds, counts.copy()
+    total = np.zeros(len(edges))
+    for to, count in zip(where.tolist(), counts.tolist(), strict=True):
+        total[to] += count
+    return edges, total
+
+
+def _quantiles(q: Floats, bounds: Floats, counts: Floats, ok: Bools) -> tuple[Floats, bool]:
+    """Quantiles of one histogram at each step: counts and ok [buckets, T]. Also whether a decrease was mended."""
+    steps = len(q)
+    out = np.full(steps, np.nan)
+    forced = False
+    for pattern, at in _patterns(ok):
+        edges, _ = _coalesce(bounds[pattern], np.zeros(int(pattern.sum())))
+        table = (
+            np.stack([_coalesce(bounds[pattern], counts[pattern, t])[1] for t in at.tolist()], axis=1)
+            if len(edges) != int(pattern.sum())
+            else counts[pattern][:, at]
+        )
+        if len(edges) < 2 or not math.isinf(edges[-1]) or edges[-1] < 0:
+            out[at] = _edge_case(q[at])
+            continue
+        table, mended = _monotonic(table)
+        forced = forced or mended
+        out[at] = _interpolate(q[at], edges, table)
+    return out, forced
+
+
+def _patterns(ok: Bools) -> list[tuple[Bools, np.ndarray]]:  # type: ignore[type-arg]
+    """Steps grouped by which buckets are present."""
+    if bool(ok.all()):
+        return [(ok[:, 0], np.arange(ok.shape[1]))]
+    columns, where = np.unique(ok.T, axis=0, return_inverse=True)
+    where = where.reshape(-1)
+    return [(columns[k], np.nonzero(where == k)[0]) for k in range(len(columns)) if columns[k].any()]
+
+
+def _edge_case(q: Floats) -> Floats:
+    return np.where(np.isnan(q), np.nan, np.where(q < 0, -np.inf, np.where(q > 1, np.inf, np.nan)))
+
+
+def _monotonic(table: Floats) -> tuple[Floats, bool]:
+    """Counts made non-decreasing, [buckets, T]; small differences are mended silently."""
+    out = table.copy()
+    previous = out[0].copy()
+    forced = False
+    with np.errstate(all="ignore"):
+        for i in range(1, len(out)):
+            current = out[i]
+            size = np.abs(previous) + np.abs(current)
+            gap = np.abs(previous - current)
+            tiny = (previous == 0) | (current == 0) | (size < _MIN_NORMAL)
+            near = np.where(
+                tiny, gap < _TOLERANCE * _MIN_NORMAL, gap / np.minimum(size, np.finfo(float).max) < _TOLERANCE
+            )
+            lower = ~near & (current < previous)
+            forced = forced or bool(lower.any())
+            out[i] = np.where(near | lower, previous, current)
+            previous = np.where(near | lower, previous, current)
+    return out, forced
+
+
+def _interpolate(q: Floats, edges: Floats, table: Floats) -> Floats:
+    steps = np.arange(table.shape[1])
+    with np.errstate(all="ignore"):
+        observations = table[-1]
+        rank = q * observations
+        reached = table[:-1] >= rank
+        b = np.where(reached.any(axis=0), np.argmax(reached, axis=0), len(edges) - 1)
+        start = np.where(b > 0, edges[np.maximum(b - 1, 0)], 0.0)
+        below = np.where(b > 0, table[np.maximum(b - 1, 0), steps], 0.0)
+        width = edges[b] - start
+        inside = start + width * ((rank - below) / (table[b, steps] - below))
+        out = np.where(b == len(edges) - 1, edges[-2], np.where((b == 0) & (edges[0] <= 0), edges[0], inside))
+    out = np.where((observations == 0) | np.isnan(observations), np.nan, out)
+    edge = np.isnan(q) | (q < 0) | (q > 1)
+    return np.where(edge, _edge_case(q), out)
+
+
+def _fraction(lower: float, upper: float, edges: Floats, counts: Floats) -> float:
+    if not math.isinf(edges[-1]) or edges[-1] < 0:
+        return math.nan
+    total = float(counts[-1])
+    if total == 0 or math.isnan(total) or math.isnan(lower) or math.isnan(upper):
+        return math.nan
+    if lower >= upper:
+        return 0.0
+
+    def rank_at(value: float) -> float:
+        rank = 0.0
+        for i, (edge, count) in enumerate(zip(edges.tolist(), counts.tolist(), strict=True)):
+            begin = float(edges[i - 1]) if i else (0.0 if edge > 0 else -math.inf)
+            if begin >= value:
+                return rank
+            if edge > value:
+                if math.isinf(begin):
+                    return float(count)
+                return float(rank + (count - rank) * (value - begin) / (edge - begin))
+            rank = count
+        return total
+
+    return (min(rank_at(upper), total) - min(rank_at(lower), total)) / total
+
+
+def _g(value: float) -> str:
+    return (
+        "NaN" if math.isnan(value) else "+Inf" if value == math.inf else "-Inf" if value == -math.inf else f"{value:g}"
+    )

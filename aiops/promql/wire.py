@@ -1,0 +1,43 @@
+"""Query results in the JSON form of Prometheus' HTTP API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiops.core.series import QueryResult, ResultType
+from aiops.promql.plan import number_text
+
+
+def seconds(ms: int) -> int | float:
+    return ms // 1000 if ms % 1000 == 0 else ms / 1000
+
+
+def result_data(result: QueryResult, time_ms: int = 0) -> dict[str, Any]:
+    """The ``data`` member of an answer. ``time_ms`` dates a string result."""
+    block = result.block
+    if result.type is ResultType.STRING:
+        return {"resultType": "string", "result": [seconds(time_ms), result.text]}
+    if result.type is ResultType.SCALAR:
+        return {"resultType": "scalar", "result": [seconds(int(block.ts[0])), value_text(float(block.values[0]))]}
+    times = [seconds(t) for t in block.ts.tolist()]
+    texts = [value_text(v) for v in block.values.tolist()]
+    if result.type is ResultType.VECTOR:
+        rows = [
+            {"metric": dict(labels), "value": [t, v]} for labels, t, v in zip(block.labels, times, texts, strict=True)
+        ]
+        return {"resultType": "vector", "result": rows}
+    offsets = block.offsets.tolist()
+    matrix = [
+        {"metric": dict(labels), "values": [[t, v] for t, v in zip(times[a:b], texts[a:b], strict=True)]}
+        for labels, a, b in zip(block.labels, offsets, offsets[1:], strict=False)
+    ]
+    return {"resultType": "matrix", "result": matrix}
+
+
+def value_text(value: float) -> str:
+    """A sample as Prometheus' API writes it: Go's ``'f', -1``, exponents only below 1e-6 and from 1e21 on."""
+    size = abs(value)
+    if size == 0 or size != size or 1e-6 <= size < 1e21 or size == float("inf"):
+        return number_text(value)
+    mantissa, exponent = repr(value).split("e") if "e" in repr(value) else f"{value:.17g}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent):+03d}"
