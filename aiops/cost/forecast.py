@@ -145,7 +145,9 @@ def _interval(errors: Money, past: int, horizon: int) -> tuple[float, float]:
     low, high = np.quantile(errors, [tail, 1 - tail])
     independent = max(past / horizon, 1.0)
     widen = 1 + 1 / independent
-    return min(float(low) * widen, 0.0), max(float(high) * widen, 0.0)
+    below, above = max(-float(low), 0.0) * widen, max(float(high), 0.0) * widen
+    # A method that only ever erred one way may yet err the other.
+    return -max(below, above / 2), max(above, below / 2)
 
 
 def _by_scatter(days: Days, amounts: Money, horizon: int) -> Estimate:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aiops.agent.units import humanise
 from aiops.core.cost import CostSeries
 from aiops.core.untrusted import Untrusted
 from aiops.reports.axes import value_ticks
 from aiops.reports.canvas import ALARM, AXIS, INK, MUTED, PALETTE, Canvas, Key, Plot, fit, text_width, tint
 from aiops.reports.lines import MAX_COLOURS, Times, Values, grid
-from aiops.reports.units import humanise
 
 DAY_MS = 86_400_000
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from aiops.agent.units import humanise
 from aiops.core.series import METRIC_NAME, Labels, SampleBlock
 from aiops.core.untrusted import Untrusted
 from aiops.reports.axes import time_ticks, value_ticks, window_text
@@ -27,7 +28,6 @@ from aiops.reports.canvas import (
     text_width,
     tint,
 )
-from aiops.reports.units import humanise
 
 MAX_COLOURS = len(PALETTE)
 

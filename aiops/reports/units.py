@@ -1,5 +1,7 @@
-"""Numbers with units as people read them. Units are UCUM-like: ``s``, ``By``, ``1``, ``%``, ``By/s``,
-``/s``, ``USD``; ``ratio`` is a share of one, shown in percent."""
+"""One scale for a whole axis. Single values are worded by :func:`aiops.agent.units.humanise`, as answers are.
+
+Units are UCUM-like: ``s``, ``By``, ``1``, ``%``, ``By/s``, ``/s``, ``USD``; ``ratio`` is a share of one, in percent.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +23,6 @@ class Scale:
 
     factor: float
     suffix: str
-
-    def text(self, value: float, decimals: int | None = None) -> str:
-        """The number alone, with a fixed count of decimals or about three significant figures."""
-        if not math.isfinite(value):
-            return {math.inf: "+Inf", -math.inf: "-Inf"}.get(value, "NaN")
-        return number(value / self.factor, decimals)
-
-
-def number(value: float, decimals: int | None = None) -> str:
-    """About three significant figures, thousands separated, no trailing zeros.
-
-    >>> number(1234.5), number(0.05), number(12.345)
-    ('1,234', '0.05', '12.3')
-    """
-    if decimals is not None:
-        out = f"{value:,.{decimals}f}"
-        return "0" if float(out.replace(",", "")) == 0 and decimals == 0 else out
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size >= 1e15 or size < 1e-4:
-        return f"{value:.3g}"
-    places = max(0, 2 - math.floor(math.log10(size)))
-    text = f"{value:,.{places}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def is_money(unit: str) -> bool:
@@ -85,17 +62,3 @@ def _pick(steps: tuple[tuple[float, str], ...], largest: float) -> tuple[float, 
         if largest >= step[0] * (2.0 if step[1] in ("min", "h", "d") else 1.0):
             best = step
     return best
-
-
-def humanise(value: float, unit: str = "") -> str:
-    """A value with its unit.
-
-    >>> humanise(0.0123, "s"), humanise(3 * 2**30, "By"), humanise(1234.5, "USD"), humanise(87.456, "%")
-    ('12.3 ms', '3 GiB', '1,234.50 USD', '87.5 %')
-    """
-    if not math.isfinite(value):
-        return "no value"
-    if is_money(unit):
-        return f"{value:,.2f} {unit}"
-    scale = scale_for(abs(value), unit)
-    return f"{scale.text(value)} {scale.suffix}".strip()

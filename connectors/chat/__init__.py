@@ -1,0 +1,1 @@
+"""Chat surfaces: where people talk to the assistant. One file per system."""
