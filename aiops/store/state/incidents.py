@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from aiops.core.incident import DeliveryStatus, Incident, IncidentStatus, Notification
 from aiops.store.state import codec
 from aiops.store.state.database import StateDatabase
-from aiops.store.state.tables import CounterRow, IncidentAlertRow, IncidentRow, OutboxRow
+from aiops.store.state.tables import IncidentAlertRow, IncidentRow, OutboxRow
 
 ACTIVE = (IncidentStatus.OPEN.value, IncidentStatus.ACKNOWLEDGED.value)
+
+# One statement, so that two services never get the same number; both databases know this form.
+_NEXT = text(
+    "INSERT INTO counters (name, value) VALUES (:name, 1) "
+    "ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value"
+)
 
 
 class IncidentRepository:
@@ -78,12 +84,7 @@ class IncidentRepository:
     def next_id(self) -> str:
         """``INC-1``, ``INC-2`` …; a number is never given twice."""
         with self._database.session() as session:
-            row = session.get(CounterRow, "incident", with_for_update=True)
-            if row is None:
-                row = CounterRow(name="incident", value=0)
-                session.add(row)
-            row.value += 1
-            return f"INC-{row.value}"
+            return f"INC-{session.scalar(_NEXT, {'name': 'incident'})}"
 
     def counts(self) -> dict[str, int]:
         """Number of incidents by status word."""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from aiops.core.errors import NotFound
 from aiops.core.job import Job, JobStatus, Schedule
@@ -27,32 +28,17 @@ class JobRepository:
 
     def add(self, job: Job, unique_key: str = "") -> bool:
         """Queue a job; false, and nothing is added, when ``unique_key`` was used before."""
-        with self._database.session() as session:
-            if unique_key and session.scalar(select(JobRow.id).where(JobRow.unique_key == unique_key)):
-                return False
-            session.add(
-                JobRow(
-                    id=job.id,
-                    kind=job.kind,
-                    arguments=codec.dumps(job.arguments),
-                    unique_key=unique_key or None,
-                    status=job.status.value,
-                    created_ms=job.created_ms,
-                    created_by=job.created_by,
-                    due_ms=job.due_ms,
-                    attempts=job.attempts,
-                    max_attempts=job.max_attempts,
-                    lease_until_ms=job.lease_until_ms,
-                    worker="",
-                    progress=job.progress,
-                    log=codec.dumps(job.log),
-                    error=job.error,
-                    started_ms=job.started_ms,
-                    finished_ms=job.finished_ms,
-                    cancelling=job.cancelling,
-                )
-            )
-            return True
+        try:
+            with self._database.session() as session:
+                if unique_key and session.scalar(select(JobRow.id).where(JobRow.unique_key == unique_key)):
+                    return False
+                session.add(_row(job, unique_key))
+        except IntegrityError:
+            if not unique_key:
+                raise
+            # Another service queued the same run between the look and the insert.
+            return False
+        return True
 
     def get(self, job_id: str) -> Job | None:
         with self._database.reader() as session:
@@ -207,6 +193,29 @@ class JobRepository:
 def _mine(job_id: str, worker: str) -> Select[JobRow]:
     return (
         select(JobRow).where(JobRow.id == job_id, JobRow.worker == worker, JobRow.status == RUNNING).with_for_update()
+    )
+
+
+def _row(job: Job, unique_key: str) -> JobRow:
+    return JobRow(
+        id=job.id,
+        kind=job.kind,
+        arguments=codec.dumps(job.arguments),
+        unique_key=unique_key or None,
+        status=job.status.value,
+        created_ms=job.created_ms,
+        created_by=job.created_by,
+        due_ms=job.due_ms,
+        attempts=job.attempts,
+        max_attempts=job.max_attempts,
+        lease_until_ms=job.lease_until_ms,
+        worker="",
+        progress=job.progress,
+        log=codec.dumps(job.log),
+        error=job.error,
+        started_ms=job.started_ms,
+        finished_ms=job.finished_ms,
+        cancelling=job.cancelling,
     )
 
 

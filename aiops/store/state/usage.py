@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from aiops.core.ports import Clock, system_clock
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.tables import UsageRow
+
+_ADD = text(
+    "INSERT INTO llm_usage (subject, day, cost, calls) VALUES (:subject, :day, :cost, 1) "
+    "ON CONFLICT (subject, day) DO UPDATE SET cost = llm_usage.cost + excluded.cost, calls = llm_usage.calls + 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +37,8 @@ class UsageRepository:
 
     def record(self, subject: str, cost: float, details: Mapping[str, str] | None = None) -> None:  # noqa: ARG002
         """Add the cost (USD) of one call to the subject's present day."""
-        key = (subject, self.today())
         with self._database.session() as session:
-            row = session.get(UsageRow, key, with_for_update=True)
-            if row is None:
-                row = UsageRow(subject=subject, day=key[1], cost=0.0, calls=0)
-                session.add(row)
-            row.cost += cost
-            row.calls += 1
+            session.execute(_ADD, {"subject": subject, "day": self.today(), "cost": cost})
 
     def spent(self, subject: str = "", day: str = "") -> Usage:
         """Spend of a subject, or of all, on a day, by default today."""

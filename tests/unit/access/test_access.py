@@ -211,7 +211,8 @@ def test_failed_sign_ins_are_per_address() -> None:
     ("host", "loopback"),
     [
         ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True),
-        ("LocalHost.", True), ("app.localhost", True), ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("box", False), ("", False),
+        ("LocalHost.", True),
+        ("app.localhost", True), ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("box", False), ("", False),
         ("127.0.0.1.evil.example", False), ("localhost.evil.example", False), ("::ffff:10.0.0.1", False),
     ],
 )  # fmt: skip
