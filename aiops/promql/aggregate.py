@@ -34,8 +34,8 @@ class Accumulator:
     @classmethod
     def start(cls, op: str, groups: int, steps: int, kernel: Callable[..., Any] | None = None) -> Accumulator:
         shape = (groups, steps)
-        arrays = [np.zeros(shape) for _ in range(4)]
-        return cls(op, *arrays, np.zeros(shape, bool), kernel)
+        count, total, rest, mean = (np.zeros(shape) for _ in range(4))
+        return cls(op, count, total, rest, mean, np.zeros(shape, bool), kernel)
 
     def add(self, values: Floats, ok: Bools, ids: Ints) -> None:
         """Take in a block of series: values and ok [B, T], group ids [B]."""

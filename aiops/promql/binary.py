@@ -9,7 +9,7 @@ import numpy as np
 from aiops.core.errors import QueryError
 from aiops.core.series import METRIC_NAME, Labels
 from aiops.promql.frame import SAME_LABELS, Bools, Floats, Frame, set_labels
-from aiops.promql.plan import Matching
+from aiops.promql.plan import Matching, label_text, quote
 
 COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">="})
 SETS = frozenset({"and", "or", "unless"})
@@ -117,8 +117,8 @@ def between_vectors(op: str, left: Frame, right: Frame, matching: Matching, *, r
     by_key: dict[Labels, list[int]] = {}
     for row, key in enumerate(one_keys):
         by_key.setdefault(key, []).append(row)
-    active = np.ones(steps, bool) if filled else many.ok.any(axis=0)
-    _check_unique(one, by_key, active, matching, "left" if swapped else "right")
+    active: Bools = np.ones(steps, bool) if filled else np.asarray(many.ok.any(axis=0))
+    _check_unique(one, by_key, active, "left" if swapped else "right")
 
     rows_many: list[int] = []
     rows_one: list[int] = []
@@ -143,6 +143,8 @@ def between_vectors(op: str, left: Frame, right: Frame, matching: Matching, *, r
         a, b = np.concatenate([a, extra[2]]), np.concatenate([b, extra[3]])
         ok = np.concatenate([ok, extra[4]])
         drop = np.concatenate([drop, extra[5]])
+    if matching.card == "one-to-one":
+        _check_one_to_one(keys, ok)
     x, y = (b, a) if swapped else (a, b)
     if op in COMPARISONS:
         kept = compare(op, x, y)
@@ -156,18 +158,18 @@ def between_vectors(op: str, left: Frame, right: Frame, matching: Matching, *, r
     return _unique_results(Frame(labels, values, ok, drop), keys, matching)
 
 
-def _check_unique(one: Frame, by_key: dict[Labels, list[int]], active: Bools, matching: Matching, side: str) -> None:
+def _check_unique(one: Frame, by_key: dict[Labels, list[int]], active: Bools, side: str) -> None:
     for key, rows in by_key.items():
         if len(rows) < 2:
             continue
         clash = (one.ok[rows].sum(axis=0) > 1) & active
         if bool(clash.any()):
             step = int(np.argmax(clash))
-            here = [one.labels[r] for r in rows if one.ok[r, step]]
-            group = show({k: v for k, v in key if not matching.on or k in matching.labels})
+            here = sorted(show(one.labels[r]) for r in rows if one.ok[r, step])
+            group = show(key)
             raise QueryError(
                 f"found duplicate series for the match group {group} on the {side} hand-side of the operation: "
-                f"[{show(dict(here[1]))}, {show(dict(here[0]))}];many-to-many matching not allowed: "
+                f"[{here[0]}, {here[1]}];many-to-many matching not allowed: "
                 "matching labels must be unique on one side",
                 kind="execution",
             )
@@ -188,20 +190,30 @@ def _result_labels(many: Labels, one: Labels, op: str, matching: Matching) -> La
     return labels
 
 
-def _unique_results(frame: Frame, keys: list[Labels], matching: Matching) -> Frame:
-    one_to_one = matching.card == "one-to-one"
-    message = (
-        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-        if one_to_one
-        else "multiple matches for labels: grouping labels must ensure unique matches"
-    )
-    seen: dict[Any, Bools] = {}
+def _check_one_to_one(keys: list[Labels], ok: Bools) -> None:
+    """Two matches of one group at one step are an error, even where a filter then drops them."""
+    seen: dict[Labels, Bools] = {}
     for row, key in enumerate(keys):
-        place = key if one_to_one else (key, frame.labels[row])
-        before = seen.get(place)
-        if before is not None and bool((before & frame.ok[row]).any()):
-            raise QueryError(message, kind="execution")
-        seen[place] = frame.ok[row] if before is None else before | frame.ok[row]
+        before = seen.get(key)
+        if before is not None and bool((before & ok[row]).any()):
+            raise QueryError(
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                kind="execution",
+            )
+        seen[key] = ok[row] if before is None else before | ok[row]
+
+
+def _unique_results(frame: Frame, keys: list[Labels], matching: Matching) -> Frame:
+    if matching.card != "one-to-one":
+        seen: dict[tuple[Labels, Labels], Bools] = {}
+        for row, key in enumerate(keys):
+            place = (key, frame.labels[row])
+            before = seen.get(place)
+            if before is not None and bool((before & frame.ok[row]).any()):
+                raise QueryError(
+                    "multiple matches for labels: grouping labels must ensure unique matches", kind="execution"
+                )
+            seen[place] = frame.ok[row] if before is None else before | frame.ok[row]
     return frame.compact().merged(SAME_LABELS)
 
 
@@ -249,8 +261,6 @@ def _filled(
     )
 
 
-def show(labels: dict[str, str]) -> str:
+def show(labels: Labels) -> str:
     """Labels as Prometheus prints them in messages."""
-    name = labels.get(METRIC_NAME, "")
-    inner = ", ".join(f'{k}="{v}"' for k, v in sorted(labels.items()) if k != METRIC_NAME)
-    return name + (f"{{{inner}}}" if inner or not name else "")
+    return "{" + ", ".join(f"{label_text(k)}={quote(v)}" for k, v in labels) + "}"

@@ -102,6 +102,8 @@ class Source:
     def get(self, matchers: tuple[Matcher, ...]) -> SampleBlock:
         block = self.blocks.get(matchers)
         if block is None:
+            if matchers not in self.hulls:
+                return SampleBlock.empty()
             start, end = self.hulls[matchers]
             block = self.reader.scan(matchers, start, end, self.principal)
             self.loaded += block.sample_count
@@ -268,6 +270,11 @@ class Evaluator:
         if isinstance(node, Subquery):
             ends = grid.reference(node.at, node.offset_ms)
             times = subquery_grid(node, ends)
+            if not len(times):
+                nothing = np.empty(0, np.int64)
+                return Windows(
+                    [], np.empty(0, bool), np.zeros(1, np.int64), nothing, np.empty(0), ends, node.range_ms, grid.times
+                )
             inner = self.value(node.expr, replace(grid, times=times))
             frame = inner if isinstance(inner, Frame) else Frame.single((), self._scalar(inner))
             counts = frame.ok.sum(axis=1)
@@ -450,7 +457,7 @@ def absent_labels(node: Plan) -> Labels:
 
 def _absent(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
     frame = e.vector(args[0], grid)
-    return Frame.single(absent_labels(args[0]), np.ones(grid.steps), ~frame.ok.any(axis=0))
+    return Frame.single(absent_labels(args[0]), np.ones(grid.steps), np.asarray(~frame.ok.any(axis=0)))
 
 
 def _absent_over_time(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:

@@ -56,7 +56,7 @@ class Frame:
 
     def compact(self) -> Frame:
         """Without series that have no sample at all."""
-        alive = self.ok.any(axis=1)
+        alive: Bools = np.asarray(self.ok.any(axis=1))
         if bool(alive.all()):
             return self
         kept = self.take(alive)

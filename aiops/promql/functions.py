@@ -63,7 +63,7 @@ def clamp(frame: Frame, low: Floats | None, high: Floats | None) -> Frame:
     return frame.with_values(values, ok).compact()
 
 
-# ------------------------------------------------------------------ dates (UTC)
+# ------------------------------------------------------------------ dates, in UTC
 
 
 def _parts(seconds: Floats) -> tuple[Any, Any, Any, Any]:

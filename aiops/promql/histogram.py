@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from aiops.core.series import METRIC_NAME, Labels
-from aiops.promql.frame import Bools, Floats, Frame, label_value
+from aiops.promql.frame import Bools, Floats, Frame, Ints, label_value
 
 BUCKET = "le"
 _TOLERANCE = 1e-12
@@ -52,7 +52,7 @@ def quantile(frame: Frame, q: Floats, note: Callable[[str, str], None]) -> Frame
 def fraction(frame: Frame, lower: Floats, upper: Floats, note: Callable[[str, str], None]) -> Frame:
     """``histogram_fraction`` at each step."""
 
-    def one(bounds: Floats, counts: Floats, ok: Bools, name: str) -> Floats:
+    def one(bounds: Floats, counts: Floats, ok: Bools, _name: str) -> Floats:
         out = np.full(len(lower), np.nan)
         for t in np.nonzero(ok.any(axis=0))[0].tolist():
             here = ok[:, t]
@@ -122,7 +122,7 @@ def _quantiles(q: Floats, bounds: Floats, counts: Floats, ok: Bools) -> tuple[Fl
     return out, forced
 
 
-def _patterns(ok: Bools) -> list[tuple[Bools, np.ndarray]]:  # type: ignore[type-arg]
+def _patterns(ok: Bools) -> list[tuple[Bools, Ints]]:
     """Steps grouped by which buckets are present."""
     if bool(ok.all()):
         return [(ok[:, 0], np.arange(ok.shape[1]))]

@@ -36,20 +36,22 @@ from aiops.promql.plan import (
 MAX_DEPTH = 100
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 EXPERIMENTAL_AGGREGATORS = frozenset({"limitk", "limit_ratio"})
-EXPERIMENTAL_FUNCTIONS = frozenset(
+_EXPERIMENTAL = (
     "double_exponential_smoothing mad_over_time first_over_time ts_of_first_over_time ts_of_last_over_time "
     "ts_of_max_over_time ts_of_min_over_time sort_by_label sort_by_label_desc info histogram_quantiles "
-    "start end step range max_of min_of".split()
+    "start end step range max_of min_of"
 )
-_FUNCTION_NAMES = tuple(
+EXPERIMENTAL_FUNCTIONS = frozenset(_EXPERIMENTAL.split())
+_STABLE = (
     "abs absent absent_over_time acos acosh asin asinh atan atanh avg_over_time ceil changes clamp clamp_max clamp_min "
     "cos cosh count_over_time day_of_month day_of_week day_of_year days_in_month deg delta deriv exp floor "
     "histogram_avg histogram_count histogram_fraction histogram_quantile histogram_stddev histogram_stdvar "
     "histogram_sum hour idelta increase irate label_join label_replace last_over_time ln log10 log2 max_over_time "
     "min_over_time minute month pi predict_linear present_over_time quantile_over_time rad rate resets round scalar "
     "sgn sin sinh sort sort_desc sqrt stddev_over_time stdvar_over_time sum_over_time tan tanh time timestamp vector "
-    "year avg bottomk count count_values group max min quantile stddev stdvar sum topk".split()
+    "year avg bottomk count count_values group max min quantile stddev stdvar sum topk"
 )
+_FUNCTION_NAMES = tuple(_STABLE.split())
 _CARDS = {
     "OneToOne": "one-to-one",
     "ManyToOne": "many-to-one",
@@ -79,8 +81,7 @@ def parse(text: str, *, experimental: bool = True) -> Plan:
         raise
     except BaseException as error:  # noqa: BLE001
         raise _explain(lexed, error) from None
-    plan = _Translator(lexed, experimental).plan(node)
-    return plan
+    return _Translator(lexed, experimental).plan(node)
 
 
 def inject_matchers(text: str, matchers: Sequence[Matcher]) -> str:
@@ -187,7 +188,7 @@ class _Translator:
             return Anchor.START
         if kind == "End":
             return Anchor.END
-        return self.lexed.times_ms[round(modifier.at.timestamp())]
+        return int(self.lexed.times_ms[round(modifier.at.timestamp())])
 
     def selector(self, node: Any, range_ms: int | None) -> Selector:
         if node.matchers.or_matchers:
@@ -225,13 +226,14 @@ class _Translator:
             matching = Matching("many-to-many" if op in SET_OPERATORS else "one-to-one")
             return Binary(op, left, right, matching)
         card = _CARDS[str(modifier.card).rsplit(".", 1)[-1]]
-        on, labels = False, ()
+        on = False
+        labels: tuple[str, ...] = ()
         if modifier.matching is not None:
             on = str(modifier.matching.type).endswith("Include")
             labels = self.names(modifier.matching.labels)
         include = self.names(modifier.group_labels or ())
         if on and set(labels) & set(include):
-            name = next(iter(set(labels) & set(include)))
+            name = min(set(labels) & set(include))
             raise self.fail(f'label "{name}" must not occur in ON and GROUP clause at once')
         fill = modifier.fill_values
         if op in SET_OPERATORS:

@@ -69,7 +69,7 @@ def over_windows(
 
 def neumaier(inc: Floats, total: Floats, rest: Floats) -> tuple[Floats, Floats]:
     """One step of a compensated sum."""
-    t = total + inc
+    t = np.asarray(total + inc)
     more = np.where(np.abs(total) >= np.abs(inc), (total - t) + inc, (inc - t) + total)
     return t, np.where(np.isinf(t), 0.0, rest + more)
 
@@ -102,7 +102,7 @@ def _sum(w: _Lanes) -> Floats:
     total, rest = np.zeros(len(w.n)), np.zeros(len(w.n))
     for here, at in w.each():
         total[here], rest[here] = neumaier(w.v[at], total[here], rest[here])
-    return np.where(np.isinf(total), total, total + rest)
+    return np.asarray(np.where(np.isinf(total), total, total + rest))
 
 
 def avg_step(
@@ -130,7 +130,7 @@ def avg_step(
 
 
 def avg_result(count: Floats, total: Floats, rest: Floats, mean: Floats, running: Bools) -> Floats:
-    return np.where(running, np.where(np.isinf(mean), mean, mean + rest), total / count + rest / count)
+    return np.asarray(np.where(running, np.where(np.isinf(mean), mean, mean + rest), total / count + rest / count))
 
 
 def _avg(w: _Lanes) -> Floats:
@@ -258,7 +258,7 @@ def _instant(per_second: bool) -> Callable[[_Lanes], Floats]:
         at = w.lo + w.n - 1
         now, before = w.v[at], w.v[at - 1]
         change = np.where(per_second & (now < before), now, now - before)
-        return change / ((w.ts[at] - w.ts[at - 1]) / 1000.0) if per_second else change
+        return np.asarray(change / ((w.ts[at] - w.ts[at - 1]) / 1000.0) if per_second else change)
 
     return run
 
