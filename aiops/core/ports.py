@@ -10,8 +10,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from aiops.core.action import Action, ExecutionResult
@@ -41,12 +44,20 @@ class PluginOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+TableReader = Callable[[Path], Mapping[str, NDArray[np.generic]]]
+"""Reads a Parquet file into columns of text, float64, or int64 ms for times; nested values are JSON text.
+
+Raises ``InvalidInput`` for a file that is none. Implemented by the telemetry store.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class PluginContext:
-    """What wiring gives a plug-in beside its options: its configured name and the clock."""
+    """What wiring gives a plug-in beside its options: its configured name, the clock, a reader of Parquet."""
 
     name: str
     clock: Clock = system_clock
+    read_parquet: TableReader | None = None
 
 
 OptionsT = TypeVar("OptionsT", bound=PluginOptions)
@@ -92,6 +103,18 @@ class TelemetrySource(Plugin[OptionsT]):
     @abstractmethod
     def poll(self, cursor: str) -> Collected:
         """Everything since ``cursor`` (empty at first). Raises TransientError or PermanentError."""
+
+
+@runtime_checkable
+class HistorySource(Protocol):
+    """A telemetry source that can also bring the past; a plug-in implements it beside ``TelemetrySource``."""
+
+    def history(self, start_ms: int, end_ms: int, cursor: str) -> Iterator[Collected]:
+        """Chunks of ``[start_ms, end_ms)`` in order of time, going on after ``cursor`` (empty at first).
+
+        Each chunk's ``cursor`` is where to go on once it is stored, ``done`` the share fetched with it.
+        """
+        ...
 
 
 class MetricQuerier(ABC):

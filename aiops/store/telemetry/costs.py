@@ -140,7 +140,7 @@ def column_sql(name: str) -> str:
         return f'"{name}"'
     source, _, key = name.partition(".")
     if source == "Tags" and _KEY.fullmatch(key):
-        return f"json_extract_string(nullif(\"Tags\", ''), '{_path(key)}')"
+        return f'CASE WHEN json_valid("Tags") THEN json_extract_string("Tags", \'{_path(key)}\') END'
     if name.startswith("x_") and _KEY.fullmatch(name):
         return f"json_extract_string(nullif(x_extra, ''), '{_path(name)}')"
     raise InvalidInput(f"'{name}' is not a cost column.", hint=f"Columns: {', '.join(STORED_COLUMNS)}, Tags.<key>.")
