@@ -58,7 +58,7 @@ def begin(
     matchers = [Matcher(k, MatchOp.EQUAL, v) for k, v in series.labels]
     expected = float(scores.expected[row, 0])
     return Anomaly(
-        id=f"{_fingerprint(series)}-{started_ms}",
+        id=f"{_fingerprint(series.labels, series.entry.metric)}-{started_ms}",
         series=series.labels,
         service=series.service,
         metric=series.entry.metric,
@@ -100,12 +100,12 @@ def carry_on(anomaly: Anomaly, now_ms: int, scores: Scores, row: int, value: flo
     )
 
 
-def alert_of(anomaly: Anomaly, name: str) -> Alert:
-    """``name`` is the watch entry's; with the labels it identifies the alert across episodes."""
+def alert_of(anomaly: Anomaly) -> Alert:
+    """The metric's name and the labels identify the alert across episodes."""
     word = "high" if anomaly.direction == "up" else "low"
     labels = labels_of(pair for pair in anomaly.series if pair[0] != METRIC_NAME)
     return Alert(
-        fingerprint=fingerprint(labels_of([*labels, (METRIC_NAME, name)])),
+        fingerprint=_fingerprint(labels, anomaly.metric),
         kind=SignalKind.ANOMALY,
         name=f"{anomaly.metric} {word}",
         labels=labels,
@@ -119,8 +119,8 @@ def alert_of(anomaly: Anomaly, name: str) -> Alert:
     )
 
 
-def _fingerprint(series: Series) -> str:
-    return fingerprint(labels_of([*series.labels, (METRIC_NAME, series.entry.name)]))
+def _fingerprint(labels: Labels, metric: str) -> str:
+    return fingerprint(labels_of([*labels, (METRIC_NAME, metric)]))
 
 
 def _terms(

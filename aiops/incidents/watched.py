@@ -1,0 +1,167 @@
+"""The series of one step: which are watched, which are warming up, which are in an episode."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from aiops.core.anomaly import Anomaly, Batch, Scores, State
+from aiops.incidents.episodes import Narrow, Series, begin, carry_on, direction_of
+from aiops.incidents.readings import Readings, series_of
+from aiops.incidents.thresholds import Judge, Policy, tail_of
+from aiops.incidents.watch import WatchEntry
+from aiops.models.serving import Scorer
+
+log = logging.getLogger(__name__)
+
+WARM_UP_STEPS = 64
+"""Steps that a restored state is moved over before it judges, so that its memory is of the present."""
+
+
+@dataclass
+class WatchedGroup:
+    """Not thread-safe; sizes may be read from other threads.
+
+    Attributes:
+        last_ms: the step that the model in service has seen last.
+        judged_ms: the step judged last; steps up to it only move a fresh state on.
+        warming: series id to the time at which to look again whether it has enough points.
+    """
+
+    step_ms: int
+    entries: tuple[WatchEntry, ...]
+    policy: Policy
+    narrow: Narrow | None = None
+    present: tuple[WatchEntry, ...] = ()
+    series: list[Series] = field(default_factory=list)
+    judge: Judge | None = None
+    anomalies: dict[str, Anomaly] = field(default_factory=dict)
+    warming: dict[str, int] = field(default_factory=dict)
+    last_ms: int = 0
+    judged_ms: int = 0
+    steps: int = 0
+
+    @property
+    def model(self) -> str:
+        return f"anomaly-{self.step_ms // 1000}s" if self.step_ms % 1000 == 0 else f"anomaly-{self.step_ms}ms"
+
+    def install(self, state: State, others: int) -> bool:
+        """Judge the series of ``state`` from now on; runs and open episodes of known series go on.
+
+        Args:
+            others: series watched in other groups, which share the budget of false alarms.
+
+        Returns:
+            False where the state was trained for another watch list; nothing changes then.
+        """
+        entries = {entry.name: entry for entry in self.entries}
+        series = []
+        try:
+            for key in state.series_ids:
+                name, labels = series_of(key)
+                series.append(Series(key, entries[name], labels))
+            tail = tail_of(state)
+        except (KeyError, ValueError, TypeError) as error:
+            log.warning("the model %s was trained for another watch list: %r", self.model, error)
+            return False
+        judge = Judge(tail, direction_of(series), self.policy, self.step_ms, others + len(series))
+        if self.judge is not None:
+            before = {s.id: row for row, s in enumerate(self.series)}
+            for row, one in enumerate(series):
+                if (old := before.get(one.id)) is not None:
+                    judge.run[row], judge.quiet[row] = self.judge.run[old], self.judge.quiet[old]
+        judge.reopen(np.array([row for row, s in enumerate(series) if s.id in self.anomalies], np.int64))
+        self.series, self.judge = series, judge
+        for key in state.series_ids:
+            self.warming.pop(key, None)
+        return True
+
+    def take_up(self, kept: Iterable[Anomaly]) -> None:
+        """Go on with the episodes that were open before a restart; those of series not watched any more are ended
+        with the next step."""
+        by_key = {(s.entry.metric, s.labels): row for row, s in enumerate(self.series)}
+        rows = []
+        for anomaly in kept:
+            if not anomaly.model.startswith(f"{self.model}/"):
+                continue
+            row = by_key.get((anomaly.metric, anomaly.series))
+            self.anomalies[anomaly.id if row is None else self.series[row].id] = anomaly
+            rows += [] if row is None else [row]
+        if self.judge is not None:
+            self.judge.reopen(np.array(rows, np.int64))
+
+    def judge_steps(self, readings: Readings, scorer: Scorer) -> dict[str, Anomaly]:
+        """Score and judge each step once; anomalies that began, went on or ended, by id, in their latest form."""
+        assert self.judge is not None
+        batch = readings.batch([s.id for s in self.series])
+        served = scorer.served(self.model)
+        reference = served.reference if served else ""
+        changed: dict[str, Anomaly] = {}
+        for k, now in enumerate(batch.timestamps.tolist()):
+            tick = Batch(
+                batch.values[:, k : k + 1],
+                batch.mask[:, k : k + 1],
+                batch.timestamps[k : k + 1],
+                batch.step_ms,
+                batch.series_ids,
+            )
+            scores = scorer.score_tick(self.model, tick)
+            self.last_ms = now
+            if now > self.judged_ms:
+                self._judge_step(scores, tick, now, reference, changed)
+                self.judged_ms = now
+                self.steps += 1
+        return changed
+
+    def _judge_step(self, scores: Scores, tick: Batch, now: int, reference: str, changed: dict[str, Anomaly]) -> None:
+        judge = self.judge
+        assert judge is not None
+        value, score = tick.values[:, 0].astype(np.float64), scores.score[:, 0].astype(np.float64)
+        verdict = judge.step(score, value, scores.expected[:, 0].astype(np.float64))
+        p_value = judge.p_value(np.where(np.isfinite(score), score, 0.0))
+        started = now - (self.policy.min_duration_steps - 1) * self.step_ms
+        touched: dict[str, Anomaly] = {}
+        for row in verdict.opened:
+            one = self.series[row]
+            figures = (scores, int(row), float(value[row]), float(p_value[row]))
+            touched[one.id] = begin(one, self.narrow, started, now, *figures, reference)
+        for row in verdict.open:
+            key = self.series[row].id
+            figures = (scores, int(row), float(value[row]), float(p_value[row]))
+            touched[key] = carry_on(self.anomalies[key], now, *figures)
+        self.anomalies |= touched
+        gone = set(self.anomalies) - {s.id for s in self.series} if self.anomalies else set()
+        for key in [*(self.series[row].id for row in verdict.closed), *gone]:
+            touched[key] = replace(self.anomalies.pop(key), updated_ms=now, ended_ms=now)
+        changed.update((anomaly.id, anomaly) for anomaly in touched.values())
+
+    def note_new(self, readings: Readings, room: int) -> None:
+        """Remember series that are neither watched nor known to warm up, at most ``room`` of them in all."""
+        known = {s.id for s in self.series}
+        for key, row in readings.rows.items():
+            if key not in known and np.isfinite(row[-1]) and len(self.warming) < room:
+                self.warming.setdefault(key, 0)
+
+    def due(self, now_ms: int) -> list[str]:
+        return [key for key, at in self.warming.items() if at <= now_ms]
+
+
+def ripe(readings: Readings, min_points: int) -> tuple[list[str], list[str]]:
+    """Series with enough points that are still alive, and live ones with too few."""
+    enough: list[str] = []
+    warming: list[str] = []
+    alive = max(min_points, 60)
+    for key, row in readings.rows.items():
+        known = np.isfinite(row)
+        if known[-alive:].any():
+            (enough if int(known.sum()) >= min_points else warming).append(key)
+    return enough, warming
+
+
+def entries_of(keys: Sequence[str], entries: Iterable[WatchEntry]) -> tuple[WatchEntry, ...]:
+    """The entries that gave these series."""
+    names = {series_of(key)[0] for key in keys}
+    return tuple(entry for entry in entries if entry.name in names)
