@@ -36,11 +36,11 @@ class RateLimits:
             f"More than {self._requests.amount} requests a minute.", retry_after_s=max(1.0, reset - time.time())
         )
 
-    def check_failures(self, address: str) -> None:
-        """Raises ``LimitExceeded`` for an address with too many failed sign-ins in the last minute."""
-        if not self._window.test(self._failures, "failure", address):
-            raise LimitExceeded("Too many failed sign-ins from this address.", retry_after_s=60.0)
-
     def failed(self, address: str) -> None:
-        """Count one failed sign-in."""
-        self._window.hit(self._failures, "failure", address)
+        """Count one failed sign-in; a good key is never held up by others' bad ones.
+
+        Raises:
+            LimitExceeded: too many from this address within a minute.
+        """
+        if not self._window.hit(self._failures, "failure", address):
+            raise LimitExceeded("Too many failed sign-ins from this address.", retry_after_s=60.0)

@@ -74,13 +74,16 @@ def _identify(request: Request, services: Services) -> Principal:
         return LOCAL
     if not key:
         raise Forbidden("This needs an API key.", hint="Send it as a Bearer token.", authenticated=False)
-    address = request.client.host if request.client else "unknown"
-    services.rates.check_failures(address)
     try:
         return services.keys.authenticate(key)
     except Forbidden:
-        services.rates.failed(address)
+        services.rates.failed(address_of(request))
         raise
+
+
+def address_of(request: Request) -> str:
+    """The peer's address, which behind a proxy is the proxy's."""
+    return request.client.host if request.client else "unknown"
 
 
 def allow(permission: Permission) -> Callable[..., Principal]:

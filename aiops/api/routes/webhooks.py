@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from aiops.access.permissions import Permission, require
-from aiops.api.auth import principal
+from aiops.api.auth import address_of, principal
 from aiops.api.schemas import WebhookOut
 from aiops.api.services import Services, running
 from aiops.core.errors import Forbidden, NotFound
@@ -27,7 +27,11 @@ def router(services: Services) -> APIRouter:
         if parser is None:
             raise NotFound(f"There is no inbound source '{source}'.", hint="Configure it under connectors.inbound.")
         if proving[source]:
-            parser.verify(dict(request.headers), body)
+            try:
+                parser.verify(dict(request.headers), body)
+            except Forbidden:
+                services.rates.failed(address_of(request))
+                raise
         else:
             require(principal(request), Permission.SEND_ALERTS)
         found = parser.parse(body)

@@ -28,7 +28,8 @@ from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.notify import Dispatcher
 from aiops.jobs.queue import JobQueue
 from aiops.models.registry import ModelRegistry
-from aiops.settings import CostSettings, IncidentSettings, ServerSettings, Settings, StoreSettings
+from aiops.promql.engine import PromqlEngine
+from aiops.settings import CostSettings, IncidentSettings, PromqlSettings, ServerSettings, Settings, StoreSettings
 from aiops.store.state.actions import ActionRepository
 from aiops.store.state.audit import AuditLog
 from aiops.store.state.conversations import ConversationRepository
@@ -139,7 +140,7 @@ def open_house(tmp_path: Path, database: StateDatabase) -> Iterator[Callable[...
             settings=settings,
             clock=time,
             store=store,
-            engine=None,
+            engine=PromqlEngine(store, PromqlSettings(), time),
             keys=keys,
             audit=audit,
             rates=RateLimits(settings.server.requests_per_minute),
