@@ -134,7 +134,8 @@ KINDS: Mapping[str, Fault] = {
             "network delay",
             ("inventory", "cart"),
             ("time on the wire to {target} up while {target} itself is as fast as ever", "latency of its callers up"),
-            LogLine("callers", 13, "slow response from {target}: {n} ms, server time unchanged"),
+            LogLine("target", 13, "sending response to peer took {n} ms, tcp retransmissions rising"),
+            LogLine("target", 17, "write timeout: peer did not acknowledge within {n} ms"),
             wire_add_s=0.35,
         ),
         _fault(

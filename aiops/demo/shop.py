@@ -22,7 +22,7 @@ MIDDLE_STEP_MS = 30_000
 """The last day, at a step of its own."""
 BACKFILL_STEP_S = 120.0
 BACKFILL_DAYS = 14
-TRACES = 5
+TRACES = 8
 """Sampled traces a live step, in history and live alike, so that their number is no signal."""
 SIGNALS_MS = 3600_000
 """How much of the history has log lines and spans."""
