@@ -37,7 +37,8 @@ class ShopSource(TelemetrySource[PluginOptions]):
     lines and spans cover the last hour. All of it carries ``simulated="true"``.
     """
 
-    interval_s = LIVE_STEP_MS / 1000.0
+    interval_s = 1.0
+    """Asked more often than it has news, so that a scrape is stored before its step is judged."""
 
     def __init__(self, seed: int, clock: Clock = system_clock) -> None:
         super().__init__(PluginOptions(), PluginContext("shop", clock))
@@ -102,7 +103,7 @@ class ShopSource(TelemetrySource[PluginOptions]):
             first = self._last_ms + LIVE_STEP_MS if self._last_ms else newest
             first = max(first, newest - _CATCH_UP * LIVE_STEP_MS)
             if newest < first:
-                return Collected()
+                return Collected(cursor=str(self._last_ms))
             ts = np.arange(first, newest + 1, LIVE_STEP_MS, dtype=np.int64)
             before = self._last_ms or int(ts[0]) - LIVE_STEP_MS
             now = conditions(self.seed, ts, self.fault)

@@ -20,9 +20,9 @@ END = 1_795_500_000_000
 HOUR = 3600_000
 
 
-def history(seed: int, hours: int = 1) -> tuple[ShopSource, list[Collected]]:
+def history(seed: int, hours: float = 0.1) -> tuple[ShopSource, list[Collected]]:
     shop = ShopSource(seed)
-    return shop, list(shop.backfill(END - hours * HOUR, END))
+    return shop, list(shop.backfill(END - int(hours * HOUR), END))
 
 
 def values(block: SampleBlock, name: str, **labels: str) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_everything_says_that_it_is_simulated() -> None:
 
 
 def test_buckets_are_cumulative_and_end_at_the_count() -> None:
-    _, chunks = history(7, hours=1)
+    _, chunks = history(7)
     block = chunks[-1].samples
     buckets = values(block, f"{DURATION}_bucket", service_name="payment", http_response_status_code="200")
     assert np.all(np.diff(buckets, axis=0) >= 0)
@@ -94,14 +94,14 @@ def test_buckets_are_cumulative_and_end_at_the_count() -> None:
 
 
 def test_live_gives_nothing_twice() -> None:
-    shop, _ = history(8, hours=1)
+    shop, _ = history(8)
     assert shop.live(END).samples.sample_count == shop.series_count
     assert shop.live(END + 1).samples.sample_count == 0
     assert shop.live(END + 3 * LIVE_STEP_MS).samples.sample_count == 3 * shop.series_count
 
 
 def test_a_client_span_holds_its_server_span() -> None:
-    shop, _ = history(9, hours=1)
+    shop, _ = history(9)
     spans = [s for c in live(shop, 5) for s in c.spans]
     by_id = {s.span_id: s for s in spans}
     pairs = [(by_id[s.parent_span_id], s) for s in spans if s.kind == "server" and s.parent_span_id]
@@ -123,7 +123,7 @@ def test_each_fault_shows_at_its_target_and_callers(kind: str, seed: int) -> Non
     fault = draw(seed, kind)
     assert fault is not None
     assert fault.truth in fault.targets
-    shop, _ = history(seed, hours=1)
+    shop, _ = history(seed)
     quiet = conditions(seed, np.arange(END - HOUR, END, LIVE_STEP_MS, dtype=np.int64))
     active = shop.inject(fault, END + LIVE_STEP_MS)
     ticks = live(shop, 20)
@@ -154,7 +154,7 @@ def test_each_fault_shows_at_its_target_and_callers(kind: str, seed: int) -> Non
 def test_a_restart_resets_only_the_leaking_service() -> None:
     fault = draw(1, "memory")
     assert fault is not None
-    shop, _ = history(1, hours=1)
+    shop, _ = history(1)
     shop.inject(fault, END)
     blocks = [c.samples for c in live(shop, 20)]
     for service in SERVICES:
