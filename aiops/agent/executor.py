@@ -178,7 +178,7 @@ class Executor:
             return Found(
                 step, (evidence("action_proposal", step, "actions", said, window, [], [], found=False, note=note),)
             )
-        action = Action(step.action, step.target, tuple(sorted(step.parameters)))
+        action = Action(step.action, step.target, tuple(sorted(step.parameters.items())))
         try:
             proposal = self._actions.propose(action, incident, step.reason, PROPOSER)
         except AiopsError as error:

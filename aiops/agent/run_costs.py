@@ -34,8 +34,8 @@ class CostRunner:
         start, end = start // DAY_MS * DAY_MS, -(-end // DAY_MS) * DAY_MS
         query = f"sum of EffectiveCost by {', '.join(step.group_by)}"
         if step.where:
-            query += " where " + " and ".join(f"{k} = {v}" for k, v in step.where)
-        now = self.costs.summary(start, end, step.group_by, asking.principal, step.where)
+            query += " where " + " and ".join(f"{k} = {v}" for k, v in step.where.items())
+        now = self.costs.summary(start, end, step.group_by, asking.principal, _where(step))
         limits: list[str] = []
         seen_until = min(end, now.newest_ms // DAY_MS * DAY_MS if now.newest_ms else end)
         if not now.groups or seen_until <= start:
@@ -82,7 +82,7 @@ class CostRunner:
         self, start: int, end: int, step: CostStep, asking: Asking, limits: list[str]
     ) -> dict[tuple[str, ...], float] | None:
         try:
-            found = self.costs.summary(start, end, step.group_by, asking.principal, step.where)
+            found = self.costs.summary(start, end, step.group_by, asking.principal, _where(step))
         except AiopsError as error:
             limits.append(f"The earlier days could not be read: {error.message}")
             return None
@@ -93,7 +93,7 @@ class CostRunner:
 
     def _chart(self, end: int, step: CostStep, asking: Asking) -> SampleBlock | None:
         """Two weeks of days where the window itself is too short to draw."""
-        found: CostSeries = self.costs.summary(end - 14 * DAY_MS, end, step.group_by, asking.principal, step.where)
+        found: CostSeries = self.costs.summary(end - 14 * DAY_MS, end, step.group_by, asking.principal, _where(step))
         if not found.groups or len(found.days) < 2:
             return None
         order = np.argsort(-found.amounts.sum(axis=1), kind="stable")[:6].tolist()
@@ -103,7 +103,7 @@ class CostRunner:
         )
 
     def _forecast(self, step: CostStep, asking: Asking) -> Found:
-        found = self.costs.forecast(asking.principal, asking.now_ms, step.where)
+        found = self.costs.forecast(asking.principal, asking.now_ms, _where(step))
         query = f"month-end forecast of EffectiveCost ({found.method})"
         if not found.currency:
             missing = Evidence("", "cost", step.title, "costs", query, found.month_start_ms, asking.now_ms,
@@ -120,7 +120,7 @@ class CostRunner:
 
     def _anomalies(self, step: CostStep, asking: Asking) -> Found:
         start, end = step.window.resolve(asking.now_ms)
-        found = self.costs.anomalies(start, end, asking.principal, step.group_by, step.where)
+        found = self.costs.anomalies(start, end, asking.principal, step.group_by, _where(step))
         figures: list[Figure] = []
         for one in found[: step.limit]:
             labels = tuple(sorted(zip(one.columns or step.group_by, one.group, strict=False)))
@@ -134,3 +134,7 @@ class CostRunner:
         evidence = Evidence("", "cost", step.title, "costs", query, start, end, state, tuple(figures),
                             truncated=len(found) > step.limit)  # fmt: skip
         return Found(step, (evidence,), matched=len(found))
+
+
+def _where(step: CostStep) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(step.where.items()))

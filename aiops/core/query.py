@@ -98,7 +98,7 @@ class CostStep(Step):
     kind: Literal["cost"] = "cost"
     what: Literal["summary", "forecast", "anomalies"] = "summary"
     group_by: tuple[str, ...] = Field(("ServiceName",), max_length=3, description="FOCUS columns.")
-    where: tuple[tuple[str, str], ...] = Field((), max_length=5)
+    where: dict[str, str] = Field(default_factory=dict, max_length=5, description="FOCUS column to its value.")
     limit: int = Field(8, ge=1, le=100)
 
 
@@ -172,7 +172,7 @@ class ActionProposalStep(Step):
     kind: Literal["action_proposal"] = "action_proposal"
     action: str = Field(min_length=1, max_length=80)
     target: str = Field(min_length=1, max_length=200)
-    parameters: tuple[tuple[str, str], ...] = Field((), max_length=10)
+    parameters: dict[str, str] = Field(default_factory=dict, max_length=10)
     incident_id: str = Field("", max_length=80)
     reason: str = Field("", max_length=300)
 

@@ -1,0 +1,388 @@
+"""The LLM planner: LangChain's agent over three read-only tools, ending in a Plan that the same validator checks.
+
+Structured output goes down a ladder: a tool call, then ``json_schema``, then ``json_object``. What the model writes
+is checked like any stranger's input; telemetry reaches it fenced; it can cause no action that the person did not
+ask for. LangChain is imported on first use. Every failure is an ``AiopsError``, and the caller falls back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from pydantic import ValidationError
+
+from aiops.agent import intents, prompts
+from aiops.agent.catalogue import Catalogue
+from aiops.agent.concepts import load_concepts
+from aiops.agent.executor import Executor
+from aiops.agent.found import Asking
+from aiops.agent.limits import QuestionLimits
+from aiops.agent.retrieval import ConceptIndex, MetricIndex
+from aiops.agent.skeletons import SERVICE_LABELS
+from aiops.agent.validator import Validator
+from aiops.agent.words import raw_tokens
+from aiops.core.errors import AiopsError, InvalidPlan, LimitExceeded, TransientError
+from aiops.core.ports import BudgetGuard, ChatModelProvider, UsageLedger
+from aiops.core.query import ActionProposalStep, Plan, Question
+from aiops.core.untrusted import Untrusted
+
+log = logging.getLogger(__name__)
+
+REPAIRS = 2
+EXPECTED_TOKENS = (6_000, 800)
+"""Input and output tokens that a call is expected to take, for the budget check before it."""
+UNKNOWN_PRICE = (2.0e-6, 8.0e-6)
+"""USD per token for models without a known price, so that their calls are capped too."""
+OUR_FIELDS = ("planner", "concept", "sure", "suggestions", "candidates", "intent")
+"""Fields of a plan that the model does not set."""
+RESULT_CAP = 4_000
+
+
+class LlmPlanner:
+    """Plans with an LLM. Implements :class:`aiops.agent.ports.Planner`.
+
+    Args:
+        provider: gives the chat model for ``model``; ``name`` is ``provider:model``.
+        executor: runs plans for the tool ``run_plan``; proposals are refused there.
+        budget: asked before every call; ``ledger`` books what each cost.
+    """
+
+    def __init__(
+        self,
+        provider: ChatModelProvider[Any],
+        provider_name: str,
+        model: str,
+        executor: Executor,
+        *,
+        validator: Validator | None = None,
+        budget: BudgetGuard | None = None,
+        ledger: UsageLedger | None = None,
+        limits: QuestionLimits | None = None,
+    ) -> None:
+        self.name = f"{provider_name}:{model}"
+        self._provider = provider
+        self._provider_name = provider_name
+        self._model_name = model
+        self._executor = executor
+        self._validator = validator or Validator(tools=executor.tool_names)
+        self._budget = budget
+        self._ledger = ledger
+        self._limits = limits or QuestionLimits()
+        self._concepts = ConceptIndex([c for c in load_concepts() if c.step == "metric"])
+        self._pool = ThreadPoolExecutor(4, "ask-llm")
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def plan(self, question: Question, catalogue: Catalogue) -> Plan:
+        """Raises ``TransientError`` (provider, time-out), ``LimitExceeded`` (budget) or ``InvalidPlan``."""
+        if self._budget is not None:
+            self._budget.check(self.name, self._price(*EXPECTED_TOKENS))
+        future = self._pool.submit(self._converse, question, catalogue)
+        try:
+            return future.result(timeout=self._limits.llm_seconds)
+        except FutureTimeout as error:
+            future.cancel()
+            raise TransientError(f"{self.name} took longer than {self._limits.llm_seconds:g} s.") from error
+
+    # ------------------------------------------------------------ talking
+
+    def _converse(self, question: Question, catalogue: Catalogue) -> Plan:
+        from langsmith.run_helpers import tracing_context
+
+        calls = _Calls(self._limits.llm_calls)
+        messages: list[Any] = [{"role": "user", "content": question.text}]
+        with tracing_context(enabled=False):
+            for attempt in range(REPAIRS + 1):
+                try:
+                    draft, messages = self._draft(question, catalogue, messages, calls)
+                    plan = self._accept(draft, question)
+                    self._validator.check(plan, catalogue, question.asked_ms)
+                    return plan
+                except InvalidPlan as error:
+                    if attempt == REPAIRS:
+                        raise
+                    log.info("the plan of %s needs repair: %s", self.name, error)
+                    messages = [*messages, {"role": "user", "content": f"The plan was refused: {error} Mend it."}]
+        raise InvalidPlan("No plan was made.")
+
+    def _draft(
+        self, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
+    ) -> tuple[Any, list[Any]]:
+        """The model's plan, unchecked, and the conversation so far; goes down the ladder where a rung is refused."""
+        model = self._provider.chat_model(self._model_name)
+        system = self._system(question, catalogue)
+        rungs = (self._by_tool, self._by_schema, self._by_object)
+        refused: Exception | None = None
+        for rung in rungs[calls.rung :]:
+            try:
+                return rung(model, system, question, catalogue, messages, calls)
+            except AiopsError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                # A boundary: the provider's client and LangChain raise many kinds, each is the provider failing.
+                status = getattr(error, "status_code", None)
+                log.warning("%s failed (%s, status %s)", self.name, type(error).__name__, status)
+                refused = error
+                if status not in (400, 404, 422, 500, 501) and not isinstance(error, ValueError | KeyError | TypeError):
+                    break
+                calls.rung += 1
+        raise TransientError(f"{self.name} failed: {_reason(refused)}.") from refused
+
+    def _agent(
+        self,
+        model: Any,
+        system: str,
+        tools: list[Callable[..., str]],
+        response: Any,
+        messages: list[Any],
+        calls: _Calls,
+    ) -> dict[str, Any]:
+        from langchain.agents import create_agent
+        from langchain.agents.middleware import ModelCallLimitMiddleware
+        from langchain.agents.middleware.model_call_limit import ModelCallLimitExceededError
+
+        left = calls.left
+        agent: Any = create_agent(
+            model,
+            tools=tools,
+            system_prompt=system,
+            response_format=response,
+            middleware=[ModelCallLimitMiddleware(run_limit=left, exit_behavior="error")],
+        )
+        try:
+            state: dict[str, Any] = agent.invoke({"messages": messages}, {"recursion_limit": 4 * left + 4})
+        except ModelCallLimitExceededError as error:
+            raise LimitExceeded(f"{self.name} made no plan within {self._limits.llm_calls} calls.") from error
+        self._book(state["messages"][len(messages) :], calls)
+        return state
+
+    def _by_tool(
+        self, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
+    ) -> tuple[Any, list[Any]]:
+        from langchain.agents.structured_output import ToolStrategy
+
+        tools = self._tools(question, catalogue)
+        state = self._agent(model, system, tools, ToolStrategy(plan_schema()), messages, calls)
+        if "structured_response" not in state:
+            raise ValueError("the model gave no plan")
+        return state["structured_response"], state["messages"]
+
+    def _by_schema(
+        self, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
+    ) -> tuple[Any, list[Any]]:
+        from langchain.agents.structured_output import ProviderStrategy
+
+        tools = self._tools(question, catalogue)
+        state = self._agent(model, system, tools, ProviderStrategy(plan_schema()), messages, calls)
+        if "structured_response" not in state:
+            raise ValueError("the model gave no plan")
+        return state["structured_response"], state["messages"]
+
+    def _by_object(
+        self, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
+    ) -> tuple[Any, list[Any]]:
+        del question, catalogue
+        calls.take()
+        shape = json.dumps(plan_schema(), separators=(",", ":"))
+        told = f"{system}\n\nYou have no tools. Reply with one JSON object of this schema, nothing else:\n{shape}"
+        reply = model.bind(response_format={"type": "json_object"}).invoke(
+            [{"role": "system", "content": told}, *messages]
+        )
+        self._book([reply], calls, counted=True)
+        text = reply.content if isinstance(reply.content, str) else json.dumps(reply.content)
+        try:
+            return json.loads(text), [*messages, reply]
+        except ValueError as error:
+            raise InvalidPlan("The reply is not JSON.", hint="Reply with one JSON object only.") from error
+
+    # ------------------------------------------------------------ what the model is told and may ask
+
+    def _system(self, question: Question, catalogue: Catalogue) -> str:
+        metrics = catalogue.metrics()
+        found = [m.concept for m in self._concepts.search(question.text, 30)]
+        usable = [c for c in found if all(m in metrics or f"{m}_count" in metrics for m in c.metrics)][:6]
+        lines = [f"- {c.title} ({c.unit or '1'}): {(c.value or c.quantile)[:260]}" for c in usable]
+        return prompts.load("plan_question").fill(
+            now=str(question.asked_ms),
+            zone=question.zone,
+            concepts="\n".join(lines) or "- none fits",
+            services=", ".join(Untrusted(s).fenced(60) for s in _services(catalogue)[:20]) or "none",
+        )
+
+    def _tools(self, question: Question, catalogue: Catalogue) -> list[Callable[..., str]]:
+        asking = Asking(question.principal, question.asked_ms, question.zone)
+
+        def find_metrics(words: str) -> str:
+            """Search live metric names by words of their name and help. Gives name, type and help, best first."""
+            metrics = catalogue.metrics()
+            names = [n for n, _ in MetricIndex(metrics).search(words[:200], 12)]
+            rows = [f"{n} ({metrics[n].type}) {Untrusted(metrics[n].help).fenced(120)}" for n in names]
+            return "\n".join(rows) or "No metric has such words."
+
+        def label_values(metric: str, label: str = "") -> str:
+            """Labels of a metric, or with a label's name its live values."""
+            known = catalogue.labels(metric)
+            if known is None:
+                return f"There is no metric {Untrusted(metric).fenced(100)}."
+            if not label:
+                return "Labels: " + ", ".join(sorted(known))
+            return ", ".join(Untrusted(v).fenced(80) for v in sorted(known.get(label, ()))[:40]) or "No such label."
+
+        def run_plan(plan: dict[str, Any]) -> str:
+            """Run a plan (an object as Plan takes it) and see what it measures. Proposes no actions."""
+            try:
+                made = self._accept(plan, question)
+                if any(isinstance(s, ActionProposalStep) for s in made.steps):
+                    return "Refused: actions are not run from here."
+                self._validator.check(made, catalogue, question.asked_ms)
+                found = self._executor.run(made, asking, catalogue)
+            except AiopsError as error:
+                return f"Refused: {error}"
+            rows = []
+            for e in found.evidence:
+                rows.append(f"{e.id} {e.kind} {e.state.value} {Untrusted(e.note).display(200)}")
+                rows += [
+                    f"  {f.name} {f.value:g} {f.unit} "
+                    + " ".join(f"{k}={Untrusted(v).fenced(60)}" for k, v in f.labels)
+                    for f in e.figures[:12]
+                ]
+                rows += ["  " + line.fenced(160) for line in e.lines[:8]]
+            return "\n".join(rows)[:RESULT_CAP]
+
+        return [find_metrics, label_values, run_plan]
+
+    def _accept(self, draft: Any, question: Question) -> Plan:
+        """The model's object as a plan, without what it may not set or say. Raises ``InvalidPlan``."""
+        if not isinstance(draft, Mapping):
+            raise InvalidPlan("The plan is not an object.")
+        try:
+            plan = Plan.model_validate({k: v for k, v in draft.items() if k not in OUR_FIELDS})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+            said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in first)
+            raise InvalidPlan(f"The plan does not fit its schema: {said}.") from error
+        for step in plan.steps:
+            if isinstance(step, ActionProposalStep):
+                _asked_for(step, question)
+        return plan.model_copy(
+            update={
+                "planner": self.name,
+                "intent": intents.classify(question.text),
+                "sure": bool(plan.steps) and plan.confidence >= 0.7,
+                "notes": tuple(n for n in plan.notes if not _LINK.search(n)),
+                "clarify": "" if _LINK.search(plan.clarify) else plan.clarify,
+            }
+        )
+
+    # ------------------------------------------------------------ money
+
+    def _price(self, tokens_in: int, tokens_out: int) -> float:
+        import genai_prices
+
+        usage = genai_prices.Usage(input_tokens=tokens_in, output_tokens=tokens_out)
+        try:
+            return float(genai_prices.calc_price(usage, self._model_name, provider_id=self._provider_name).total_price)
+        except LookupError:
+            return tokens_in * UNKNOWN_PRICE[0] + tokens_out * UNKNOWN_PRICE[1]
+
+    def _book(self, messages: list[Any], calls: _Calls, *, counted: bool = False) -> None:
+        """Count the model's replies and record what they cost."""
+        for message in messages:
+            usage = getattr(message, "usage_metadata", None)
+            if getattr(message, "type", "") != "ai":
+                continue
+            if not counted:
+                calls.take()
+            tokens = (int((usage or {}).get("input_tokens", 0)), int((usage or {}).get("output_tokens", 0)))
+            if self._ledger is not None:
+                details = {"model": self.name, "input_tokens": str(tokens[0]), "output_tokens": str(tokens[1])}
+                details["prompt"] = f"plan_question@{prompts.load('plan_question').version}"
+                self._ledger.record(self.name, self._price(*tokens), details)
+
+
+class _Calls:
+    """Model calls left for one question, and the rung of the ladder that the provider takes."""
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+        self.rung = 0
+
+    def take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise LimitExceeded("The question used up its LLM calls.")
+
+
+_LINK = re.compile(r"https?:|www\.|\]\(", re.IGNORECASE)
+
+
+def _asked_for(step: ActionProposalStep, question: Question) -> None:
+    """An action has to be in the person's own words: the kind of request, and the target by name."""
+    words = set(raw_tokens(question.text))
+    if intents.classify(question.text) != "action" or step.target.lower() not in words:
+        raise InvalidPlan("The person did not ask for this action on this target.", hint="Leave the action out.")
+
+
+def _services(catalogue: Catalogue) -> list[str]:
+    found: set[str] = set()
+    for metric in ("http_server_request_duration_seconds_count", "http_requests_total"):
+        table = catalogue.labels(metric) or {}
+        label = next((n for n in SERVICE_LABELS if n in table), "")
+        found.update(table.get(label, ()))
+    return sorted(found)
+
+
+def _reason(error: Exception | None) -> str:
+    """What failed, without the provider's own text, which may repeat a key or a prompt."""
+    if error is None:
+        return "no rung of the ladder is left"
+    status = getattr(error, "status_code", None)
+    return type(error).__name__ + (f" (HTTP {status})" if status else "")
+
+
+def plan_schema() -> dict[str, Any]:
+    """The plan's JSON schema as the model sees it: without our own fields, titles and defaults."""
+    schema = Plan.model_json_schema()
+    for name in OUR_FIELDS:
+        schema["properties"].pop(name, None)
+    for part in schema["$defs"].values():
+        if "window" in part["properties"]:
+            # LangChain inlines references; the window's own schema twelve times over would be half the request.
+            part["properties"]["window"] = {"type": "object", "description": "{last_s} or {start_ms, end_ms}"}
+    schema["$defs"].pop("Window")
+    schema["$defs"]["Threshold"]["properties"].pop("default")
+    slim: dict[str, Any] = _slim(schema)
+    return {**slim, "title": "Plan", "description": "The look-ups that answer the question."}
+
+
+_DROPPED = (
+    "title", "default", "maxLength", "minLength", "exclusiveMinimum", "minimum", "maximum", "maxItems", "maxProperties",
+)  # fmt: skip
+
+
+def _slim(node: Any) -> Any:
+    if isinstance(node, dict):
+        properties = node.get("properties")
+        out = {k: _slim(v) for k, v in node.items() if k not in _DROPPED and k != "properties" and v is not False}
+        if isinstance(properties, dict):
+            out["properties"] = {k: _slim(v) for k, v in properties.items()}
+        if "description" in out and "properties" in out:
+            out["description"] = out["description"].split("\n")[0]
+        if "const" in out:
+            out.pop("type", None)
+        options = out.get("anyOf")
+        if isinstance(options, list) and {"type": "null"} in options:
+            rest = [o for o in options if o != {"type": "null"}]
+            out = {**{k: v for k, v in out.items() if k != "anyOf"}, **(rest[0] if len(rest) == 1 else {"anyOf": rest})}
+        if "discriminator" in out:
+            out.pop("discriminator")
+            out["anyOf"] = out.pop("oneOf")
+        return out
+    return [_slim(v) for v in node] if isinstance(node, list) else node
