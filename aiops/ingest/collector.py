@@ -137,7 +137,7 @@ class Collector:
         elif before.state != "failing" or before.last_error != text:
             log.warning("Source '%s' failed: %s", name, text)
         longest = BACKOFF_MAX_S if isinstance(error, TransientError) else max(BACKOFF_MAX_S, interval_s)
-        pause = min(max(BACKOFF_FIRST_S, interval_s / 4) * 2 ** min(failures - 1, 16), longest)
+        pause = min(max(BACKOFF_FIRST_S, interval_s / 4) * 2.0 ** min(failures - 1, 16), longest)
         if isinstance(error, TransientError) and error.retry_after_s:
             pause = max(pause, min(error.retry_after_s, longest))
         return pause * self._jitter.uniform(0.5, 1.0)

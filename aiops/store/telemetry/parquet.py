@@ -37,7 +37,9 @@ def read_parquet(path: Path) -> Mapping[str, NDArray[Any]]:
 def _expression(name: str, kind: str) -> str:
     quoted = '"' + name.replace('"', '""') + '"'
     if kind.startswith(("TIMESTAMP", "DATE")):
-        return f"coalesce(epoch_ms({quoted}::TIMESTAMPTZ), -1) AS {quoted}"
+        # A cast between the zoned and the plain type would apply this machine's zone.
+        cast = "" if kind == "TIMESTAMP WITH TIME ZONE" else "::TIMESTAMP"
+        return f"coalesce(epoch_ms({quoted}{cast}), -1) AS {quoted}"
     if kind.startswith(_NUMBERS):
         return f"coalesce({quoted}::DOUBLE, 'nan'::DOUBLE) AS {quoted}"
     if kind.startswith(_NESTED) or kind.endswith("[]"):

@@ -1,0 +1,1 @@
+"""Sources of costs, one file per system."""
