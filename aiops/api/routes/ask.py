@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Response
 
 from aiops.api import views
@@ -11,17 +12,28 @@ from aiops.api.auth import Asker, Reader
 from aiops.api.schemas import AnswerOut, AskIn, FeedbackIn
 from aiops.api.services import Services, running
 from aiops.core.conversation import Feedback, StoredAnswer
-from aiops.core.errors import InvalidInput, NotFound
+from aiops.core.errors import InvalidInput, LimitExceeded, NotFound
 from aiops.core.principal import Principal
 from aiops.core.query import Question
+
+MAX_ASKING = 8
+MAX_WAITING = 32
 
 
 def router(services: Services) -> APIRouter:
     routes = APIRouter(prefix="/api/v1", tags=["questions"])
 
+    # Questions take seconds: with threads of their own they cannot keep everyone else waiting.
+    seats = CapacityLimiter(MAX_ASKING)
+
     @routes.post("/ask", response_model=AnswerOut)
-    def ask(body: AskIn, caller: Asker) -> AnswerOut:
+    async def ask(body: AskIn, caller: Asker) -> AnswerOut:
         """Answer a question in words, with the evidence of every figure: query, window, state, series."""
+        if seats.statistics().tasks_waiting >= MAX_WAITING:
+            raise LimitExceeded("Too many questions are waiting.", retry_after_s=10)
+        return await to_thread.run_sync(_ask, body, caller, limiter=seats)
+
+    def _ask(body: AskIn, caller: Principal) -> AnswerOut:
         assistant = running(services.assistant, "assistant")
         question = Question(
             text=body.question,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import replace
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Select, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from aiops.core.errors import NotFound
@@ -57,15 +57,20 @@ class JobRepository:
 
     def claim(self, worker: str, kinds: Collection[str], now_ms: int, lease_ms: int) -> Job | None:
         """Take the oldest job that is due, or whose worker is gone; its attempt is counted."""
+        ready = (
+            JobRow.kind.in_(kinds),
+            or_(
+                (JobRow.status == QUEUED) & (JobRow.due_ms <= now_ms),
+                (JobRow.status == RUNNING) & (JobRow.lease_until_ms <= now_ms),
+            ),
+        )
+        with self._database.reader() as session:
+            # Polling takes the write lock only when there is something to claim.
+            if not session.scalar(select(exists(select(JobRow.id).where(*ready)))):
+                return None
         query = (
             select(JobRow)
-            .where(
-                JobRow.kind.in_(kinds),
-                or_(
-                    (JobRow.status == QUEUED) & (JobRow.due_ms <= now_ms),
-                    (JobRow.status == RUNNING) & (JobRow.lease_until_ms <= now_ms),
-                ),
-            )
+            .where(*ready)
             .order_by(JobRow.due_ms, JobRow.sequence)
             .limit(1)
             .with_for_update(skip_locked=True)

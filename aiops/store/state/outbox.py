@@ -49,14 +49,19 @@ class OutboxRepository:
             earlier.status == PENDING,
             earlier.sequence < OutboxRow.sequence,
         )
+        ready = (
+            OutboxRow.status == PENDING,
+            OutboxRow.next_attempt_ms <= now_ms,
+            OutboxRow.lease_until_ms <= now_ms,
+            ~blocked,
+        )
+        with self._database.reader() as session:
+            # Polling takes the write lock only when there is something to claim.
+            if not session.scalar(select(exists(select(OutboxRow.id).where(*ready)))):
+                return ()
         query = (
             select(OutboxRow)
-            .where(
-                OutboxRow.status == PENDING,
-                OutboxRow.next_attempt_ms <= now_ms,
-                OutboxRow.lease_until_ms <= now_ms,
-                ~blocked,
-            )
+            .where(*ready)
             .order_by(OutboxRow.sequence)
             .limit(limit)
             .with_for_update(skip_locked=True, of=OutboxRow)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aiops.api.routes import ask
 from aiops.core.incident import Alert, Severity, SignalKind
 from aiops.core.job import JobStatus, Schedule
 from tests.unit.api.conftest import NOW, House
@@ -76,6 +77,12 @@ def test_a_question_its_answer_and_chart(house: House) -> None:
     conversations = house.services.conversations
     assert conversations is not None
     assert [m.text for m in conversations.messages("http:local:c1")] == ["which hosts are low on disk?", "**fine**"]
+
+
+def test_a_flood_of_questions_is_told_to_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask, "MAX_WAITING", 0)
+    reply = house.client.post("/api/v1/ask", json={"question": "up?"})
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "10")
 
 
 def test_feedback_on_an_answer(house: House) -> None:
