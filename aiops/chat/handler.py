@@ -25,6 +25,7 @@ from aiops.reports.markdown import escape
 log = logging.getLogger(__name__)
 
 PICTURES = 3
+EVIDENCE = 5
 QUESTION_CAP = 2000
 PER_MINUTE = 12
 HELP = (
@@ -110,12 +111,8 @@ class Conversation:
         assistant = self._assistant if hasattr(self._assistant, "ask") else self._assistant()
         conversation = f"{message.surface}:{message.channel}:{message.thread}"
         answer = assistant.ask(Question(text, who, self._clock(), conversation, self._zone))
-        words = answer.text.strip()
-        missing = [s for s in answer.suggestions if s not in words]
-        if missing:
-            words += "\n\nDid you mean:\n" + "\n".join(f"- {escape(Untrusted(s).display(200))}" for s in missing)
         buttons, notes = self._buttons(answer, who)
-        return ChatReply("\n\n".join([words, *notes]), self._pictures(answer), buttons)
+        return ChatReply("\n\n".join([answer.text.strip(), *_below(answer), *notes]), self._pictures(answer), buttons)
 
     def _pictures(self, answer: Answer) -> tuple[tuple[str, str, bytes], ...]:
         pictures: list[tuple[str, str, bytes]] = []
@@ -168,3 +165,16 @@ class Conversation:
         if self._actions is None:
             raise TransientError("Actions are not available.")
         return self._actions
+
+
+def _below(answer: Answer) -> list[str]:
+    """What was asked, what could not be seen, and what else may have been meant."""
+    parts = []
+    asked = [f"[{e.id}] `{Untrusted(e.query).display(300).replace('`', chr(39))}`" for e in answer.evidence if e.query]
+    if asked:
+        parts.append("\n".join(f"- {line}" for line in asked[:EVIDENCE]))
+    if answer.limits:
+        parts.append("\n".join(f"- {escape(Untrusted(text).display(300))}" for text in answer.limits))
+    if missing := [s for s in answer.suggestions if s not in answer.text]:
+        parts.append("Did you mean:\n" + "\n".join(f"- {escape(Untrusted(s).display(200))}" for s in missing))
+    return parts

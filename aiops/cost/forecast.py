@@ -19,8 +19,6 @@ ORIGINS = 60
 """Past days that the race forecasts from."""
 COVERAGE = 0.9
 
-Model = Callable[[Days, Money, int], Money]
-
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -32,18 +30,49 @@ class Estimate:
     method: str
 
 
-def _run_rate(_days: Days, amounts: Money, horizon: int) -> Money:
+class _Past:
+    """A history with what every model needs of it, computed once; a prefix of it is all that a model may see."""
+
+    def __init__(self, days: Days, amounts: Money) -> None:
+        self.amounts = amounts
+        self.first = int(days[0])
+        expected, mad = same_weekday_past(amounts)
+        self._residual = amounts - expected
+        with np.errstate(invalid="ignore"):
+            self._notable = np.abs(self._residual) > np.maximum(4 * mad, 0.12 * np.abs(expected))
+        self._known = np.isfinite(self._residual)
+        self._terms: dict[tuple[int, int], Money] = {}
+
+    def calendar_terms(self, seen: int, horizon: int) -> Money:
+        """What the same day of the last months stood out by, where it always did; by date or from the month's end."""
+        if (seen, horizon) not in self._terms:
+            every = self.first + np.arange(seen + horizon, dtype=np.int64)
+            terms = np.zeros(horizon)
+            for key in (day_of_month(every), days_to_month_end(every)):
+                for i in np.flatnonzero(terms == 0):
+                    same = np.flatnonzero((key[:seen] == key[seen + i]) & self._known[:seen])[-3:]
+                    then = self._residual[same]
+                    if len(same) and self._notable[same].all() and (np.all(then > 0) or np.all(then < 0)):
+                        terms[i] = float(np.median(then))
+            self._terms[seen, horizon] = terms
+        return self._terms[seen, horizon]
+
+
+Model = Callable[[_Past, int, int], Money]
+"""(past, days of it that are seen, horizon) to the cost of each day ahead."""
+
+
+def _run_rate(past: _Past, seen: int, horizon: int) -> Money:
     """Mean of the last four weeks (fewer where there are fewer)."""
-    return np.full(horizon, float(amounts[-28:].mean()) if len(amounts) else 0.0)
+    return np.full(horizon, max(float(past.amounts[max(0, seen - 28) : seen].mean()), 0.0))
 
 
 def _weekday(weeks: int, level_days: int, calendar: bool) -> Model:
-    def forecast(days: Days, amounts: Money, horizon: int) -> Money:
-        use = amounts[-7 * weeks :]
+    def forecast(past: _Past, seen: int, horizon: int) -> Money:
+        use = past.amounts[max(0, seen - 7 * weeks) : seen]
         phase = (np.arange(len(use)) - len(use)) % 7
         by_phase = np.array([np.median(use[phase == p]) if (phase == p).any() else 0.0 for p in range(7)])
-        ahead = np.arange(horizon)
-        out = by_phase[ahead % 7]
+        out = by_phase[np.arange(horizon) % 7]
         if level_days:
             base = by_phase[phase[-level_days:]]
             recent = use[-level_days:]
@@ -51,38 +80,22 @@ def _weekday(weeks: int, level_days: int, calendar: bool) -> Model:
             if len(ratios):
                 out = out * float(np.clip(np.median(ratios), 0.2, 5.0))
         if calendar:
-            out = out + _calendar_terms(days, amounts, horizon)
+            out = out + past.calendar_terms(seen, horizon)
         return np.asarray(np.maximum(out, 0.0), np.float64)
 
     return forecast
 
 
-def _calendar_terms(days: Days, amounts: Money, horizon: int) -> Money:
-    """What the same day of the last months stood out by, where it did so alike; by date or from the month's end."""
-    past, mad = same_weekday_past(amounts)
-    residual = amounts - past
-    with np.errstate(invalid="ignore"):
-        notable = np.abs(residual) > np.maximum(4 * mad, 0.12 * np.abs(past))
-    ahead = int(days[-1]) + 1 + np.arange(horizon)
-    terms = np.zeros(horizon)
-    for key, of in ((day_of_month(days), day_of_month(ahead)), (days_to_month_end(days), days_to_month_end(ahead))):
-        for i in range(horizon):
-            if terms[i]:
-                continue
-            same = np.flatnonzero(key == of[i])[-3:]
-            same = same[np.isfinite(residual[same])]
-            if len(same) and notable[same].all() and len({*np.sign(residual[same])}) == 1:
-                terms[i] = float(np.median(residual[same]))
-    return terms
+_four_weeks = _weekday(4, 0, calendar=True)
 
 
-def _trend(days: Days, amounts: Money, horizon: int) -> Money:
+def _trend(past: _Past, seen: int, horizon: int) -> Money:
     """Weekday medians with the slope of the last weeks' levels, damped."""
-    flat = _weekday(4, 0, calendar=True)(days, amounts, horizon)
-    weeks = min(len(amounts) // 7, 8)
+    flat = _four_weeks(past, seen, horizon)
+    weeks = min(seen // 7, 8)
     if weeks < 4:
         return flat
-    level = np.median(amounts[-7 * weeks :].reshape(weeks, 7), axis=1)
+    level = np.median(past.amounts[seen - 7 * weeks : seen].reshape(weeks, 7), axis=1)
     if level.min() <= 0:
         return flat
     y = np.log(level)
@@ -97,7 +110,7 @@ MODELS: dict[str, Model] = {
     "run rate": _run_rate,
     "weekday medians": _weekday(8, 0, calendar=False),
     "weekday medians, calendar days": _weekday(8, 0, calendar=True),
-    "weekday medians of four weeks, calendar days": _weekday(4, 0, calendar=True),
+    "weekday medians of four weeks, calendar days": _four_weeks,
     "weekday medians at the last week's level, calendar days": _weekday(8, 7, calendar=True),
     "weekday medians at the last fortnight's level, calendar days": _weekday(8, 14, calendar=True),
     "weekday medians with trend, calendar days": _trend,
@@ -117,22 +130,25 @@ def estimate(days: Days, amounts: Money, horizon: int) -> Estimate:
     if len(started):
         days, amounts = days[started[0] :], amounts[started[0] :]
     if len(amounts) < MIN_HISTORY or not len(started):
-        return _by_scatter(days, amounts, horizon)
+        return _by_scatter(amounts, horizon)
     tried = min(horizon, max(7, (len(amounts) - MIN_HISTORY) // 2))
     first = max(MIN_HISTORY, len(amounts) - tried - 2 * ORIGINS)
     origins = np.unique(np.linspace(first, len(amounts) - tried, ORIGINS).astype(int))
     origins = origins[(origins >= MIN_HISTORY) & (origins + tried <= len(amounts))]
     if len(origins) < 5:
-        return _by_scatter(days, amounts, horizon)
+        return _by_scatter(amounts, horizon)
+    past = _Past(days, amounts)
     actual = np.array([amounts[o : o + tried].sum() for o in origins])
+    # Relative to nearly nothing every error is endless.
+    least = max(0.05 * float(np.abs(actual).mean()), 1e-9)
     best, best_name, best_errors = np.inf, "", np.empty(0)
     for name, model in MODELS.items():
-        guessed = np.array([model(days[:o], amounts[:o], tried).sum() for o in origins])
-        errors = (actual - guessed) / np.maximum(guessed, 1e-9)
+        guessed = np.array([model(past, int(o), tried).sum() for o in origins])
+        errors = (actual - guessed) / np.maximum(guessed, least)
         loss = float(np.mean(np.abs(actual - guessed)))
         if loss < best * 0.98:
             best, best_name, best_errors = loss, name, errors
-    total = float(MODELS[best_name](days, amounts, horizon).sum())
+    total = float(MODELS[best_name](past, len(amounts), horizon).sum())
     low, high = _interval(best_errors, len(amounts) - int(origins[0]), tried)
     # Errors measured over a shorter stretch than is asked for grow with the distance.
     further = float(np.sqrt(horizon / tried))
@@ -150,9 +166,9 @@ def _interval(errors: Money, past: int, horizon: int) -> tuple[float, float]:
     return -max(below, above / 2), max(above, below / 2)
 
 
-def _by_scatter(days: Days, amounts: Money, horizon: int) -> Estimate:
-    total = float(_run_rate(days, amounts, horizon).sum())
+def _by_scatter(amounts: Money, horizon: int) -> Estimate:
     n = len(amounts)
+    total = max(float(amounts[-28:].mean()), 0.0) * horizon if n else 0.0
     if n < 2:
         return Estimate(total, 0.0, 2 * total, "run rate (under two days of history)")
     # Days are correlated: treat a week as the independent unit, and the mean as known from n days.

@@ -112,17 +112,17 @@ def _daily_costs(evidence: Evidence) -> CostSeries | None:
 
 
 def _values(evidence: Evidence) -> tuple[list[tuple[str, float]], str]:
-    """Single values, largest first: those of an instant result, else figures of the most frequent unit."""
+    """Single values: of an instant result, largest first, else the figures that belong together, as given."""
     block = evidence.series
     if block is not None and len(block) and block.sample_count:
         names = [line.name for line in lines_of(block)]
         items = [(n, float(block.series(i)[1][-1])) for i, n in enumerate(names) if len(block.series(i)[1])]
         return sorted(items, key=lambda x: -x[1]), evidence.unit
-    if len(evidence.figures) < 2:
+    labelled = [f for f in evidence.figures if f.labels]
+    figures = [f for f in labelled if f.name == labelled[0].name] if labelled else list(evidence.figures)
+    unit = figures[0].unit if figures else ""
+    figures = [f for f in figures if f.unit == unit]
+    if len(figures) < 2 or unit == "time":
         return [], ""
-    units = [f.unit for f in evidence.figures]
-    unit = max(units, key=units.count)
-    same = [f for f in evidence.figures if f.unit == unit]
-    names = series_names([f.labels for f in same]) if any(f.labels for f in same) else [""] * len(same)
-    items = [(n or f.name, f.value) for n, f in zip(names, same, strict=True)]
-    return sorted(items, key=lambda x: -x[1]), unit
+    names = series_names([f.labels for f in figures]) if labelled else [f.name for f in figures]
+    return [(n or f.name, f.value) for n, f in zip(names, figures, strict=True)], unit
