@@ -46,7 +46,8 @@ class Costs:
             columns = _typed(table)
             tx.con.register("rows", columns)
             names = ", ".join(f'"{name}"' for name in columns)
-            tx.con.execute(f"INSERT INTO costs ({names}) SELECT {names} FROM rows")  # noqa: S608
+            picked = ", ".join(_picked(name) for name in columns)
+            tx.con.execute(f"INSERT INTO costs ({names}) SELECT {picked} FROM rows")  # noqa: S608
             tx.con.unregister("rows")
         return [len(table) for table in tables]
 
@@ -181,6 +182,11 @@ def _typed(table: CostTable) -> dict[str, NDArray[Any]]:
             np.array([orjson.dumps(dict(zip(extra, row, strict=True)), default=str).decode() for row in rows], object)
         )
     return columns
+
+
+def _picked(name: str) -> str:
+    """NumPy integers have no missing value: a time before 1970 stands for one."""
+    return f'CASE WHEN "{name}" >= 0 THEN "{name}" END' if cost_type(name) == "BIGINT" else f'"{name}"'
 
 
 def _text(raw: NDArray[Any]) -> NDArray[Any]:
