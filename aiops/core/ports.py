@@ -58,6 +58,9 @@ class PluginContext:
     name: str
     clock: Clock = system_clock
     read_parquet: TableReader | None = None
+    inject_matchers: Callable[[str, Sequence[Matcher]], str] | None = None
+    """ANDs matchers to every selector of a PromQL text, or raises ``QueryError``; a connector that sends PromQL
+    elsewhere needs it to enforce a principal's label scope."""
 
 
 OptionsT = TypeVar("OptionsT", bound=PluginOptions)
@@ -322,7 +325,7 @@ class CostReader(Protocol):
 class TelemetrySink(Protocol):
     """Writes telemetry; a return means committed and synced. Replaying adds nothing."""
 
-    def append(self, collected: Collected, key: str = "") -> None: ...
+    def append(self, collected: Collected, key: str = "") -> object: ...
 
 
 class AnomalySink(Protocol):

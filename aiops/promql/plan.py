@@ -1,4 +1,7 @@
-"""The typed plan of a query: frozen nodes, each able to print itself as PromQL. Times and durations are ms."""
+"""The typed plan of a query: frozen nodes, each able to print itself as PromQL. Times and durations are ms.
+
+Parentheses are nodes of their own, as written; a plan built by hand needs them where precedence asks for them.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ class Subquery:
 
     def __str__(self) -> str:
         step = duration_text(self.step_ms) if self.step_ms is not None else ""
-        return f"{_tight(self.expr)}[{duration_text(self.range_ms)}:{step}]{_modifiers(self.at, self.offset_ms)}"
+        return f"{self.expr}[{duration_text(self.range_ms)}:{step}]{_modifiers(self.at, self.offset_ms)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Unary:
         return self.expr.kind
 
     def __str__(self) -> str:
-        return f"{self.op}{_tight(self.expr)}"
+        return f"{self.op}{self.expr}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +170,7 @@ class Binary:
         return Kind.SCALAR if both else Kind.VECTOR
 
     def __str__(self) -> str:
-        return (
-            f"{_tight(self.left)} {self.op}{' bool' if self.returns_bool else ''}{self.matching} {_tight(self.right)}"
-        )
+        return f"{self.left} {self.op}{' bool' if self.returns_bool else ''}{self.matching} {self.right}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,10 +330,3 @@ def _modifiers(at: At, offset_ms: int) -> str:
     if offset_ms:
         text += f" offset {duration_text(offset_ms)}"
     return text
-
-
-def _tight(plan: Plan) -> str:
-    """Text that binds as one operand."""
-    if isinstance(plan, Binary | Unary) or (isinstance(plan, Number) and math.copysign(1, plan.value) < 0):
-        return f"({plan})"
-    return str(plan)

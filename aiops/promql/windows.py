@@ -91,11 +91,11 @@ class _Lanes:
 
     @property
     def first(self) -> Floats:
-        return self.v[self.lo]
+        return np.asarray(self.v[self.lo])
 
     @property
     def last(self) -> Floats:
-        return self.v[self.lo + self.n - 1]
+        return np.asarray(self.v[self.lo + self.n - 1])
 
 
 def _sum(w: _Lanes) -> Floats:
