@@ -11,6 +11,7 @@ from aiops.agent.explanation import explain, hypotheses
 from aiops.agent.found import Found, named
 from aiops.agent.references import code, plain
 from aiops.agent.run_metrics import CONDITIONS
+from aiops.agent.units import moment
 from aiops.core.evidence import Answer, Citation, Evidence, EvidenceState
 from aiops.core.query import (
     ActionProposalStep,
@@ -97,7 +98,8 @@ def _footer(evidence: Sequence[Evidence], zone: str) -> list[str]:
         return []
     first = min(read, key=lambda e: e.start_ms)
     last = max(read, key=lambda e: e.end_ms)
-    line = f"_Window {{{first.id}.start}} to {{{last.id}.end}} {plain(zone)}"
+    span = f"{moment(first.start_ms, zone)} to {moment(last.end_ms, zone)}"
+    line = f"_Window {span} {plain(zone)}"
     measured = [e for e in read if e.newest_ms is not None and e.kind in ("metric", "forecast", "compare")]
     if measured:
         line += f"; newest sample {{{max(measured, key=lambda e: e.newest_ms or 0).id}.age}} old"
@@ -170,10 +172,10 @@ def _metric(found: Found) -> str:
     if isinstance(step, ForecastStep):
         head = _forecast_head(found, e, name, total)
     elif threshold is None or limit is None:
-        head = f"**{name[:1].upper()}{name[1:]}** ({{{e.id}.f{total}}} series) [{e.id}]:"
+        head = f"**{name[:1].upper()}{name[1:]}**, series looked at: {{{e.id}.f{total}}} [{e.id}]:"
     elif found.matched:
         words = CONDITIONS[threshold.op]
-        head = (f"**{{{e.id}.f{hits}}} of {{{e.id}.f{total}}}** series of {name} are {words} "
+        head = (f"**{{{e.id}.f{hits}}} of {{{e.id}.f{total}}}** series ({name}) are {words} "
                 f"{{{e.id}.f{limit}}} [{e.id}]:")  # fmt: skip
     else:
         words = CONDITIONS[threshold.op]
@@ -195,7 +197,7 @@ def _forecast_head(found: Found, e: Evidence, name: str, total: int | None) -> s
     if found.matched:
         hits = named(e, "matching series")
         counts = f"{{{e.id}.f{hits}}} of {{{e.id}.f{total}}}"
-        return f"**{counts}** series of {name} run out {ahead}, as a straight line has it [{e.id}]:"
+        return f"**{counts}** series ({name}) run out {ahead}, as a straight line has it [{e.id}]:"
     return f"**None runs out {ahead}**, as a straight line has it: {name}, the lowest expected values [{e.id}]:"
 
 
@@ -225,11 +227,13 @@ def _cost(found: Found) -> str:
         return _trouble(e) or f"{none}{why} [{e.id}]"
     if step.what == "forecast":
         i = {f.name: n for n, f in enumerate(e.figures)}
-        return (f"**{{{e.id}.f{i['expected']}}}** is expected for this month (90 % between {{{e.id}.f{i['lower']}}} and "
+        return (f"**{{{e.id}.f{i['expected']}}}** is expected for this month (90 % between "
+                f"{{{e.id}.f{i['lower']}}} and "
                 f"{{{e.id}.f{i['upper']}}}); {{{e.id}.f{i['spent so far']}}} are spent so far. [{e.id}]")  # fmt: skip
     if step.what == "anomalies":
         rows = [
-            f"- {{{e.id}.f{n + 3}}}: {{{e.id}.f{n}.of}} {{{e.id}.f{n}}} instead of {{{e.id}.f{n + 1}}} ({plain(f.name)})"
+            f"- {{{e.id}.f{n + 3}}}: {{{e.id}.f{n}.of}} {{{e.id}.f{n}}} instead of {{{e.id}.f{n + 1}}} "
+            f"({plain(f.name)})"
             for n, f in enumerate(e.figures)
             if f.name in ("spike", "step", "creep")
         ]
@@ -247,7 +251,8 @@ def _cost_summary(step: CostStep, e: Evidence) -> str:
     before, change = named(e, "total before"), named(e, "change")
     if before is not None and change is not None:
         more = e.figures[change].value >= 0
-        head += f"; the same day{'' if one else 's'} {{{e.id}.f{named(e, 'days earlier')}}} days earlier: {{{e.id}.f{before}}}"
+        same = "the same day" if one else "the same days"
+        head += f"; {same} {{{e.id}.f{named(e, 'days earlier')}}} days earlier: {{{e.id}.f{before}}}"
         head += f" (change {'+' if more else ''}{{{e.id}.f{change}}})"
     rows = []
     for i, f in enumerate(e.figures):
@@ -280,7 +285,7 @@ def _log(found: Found) -> str:
     if counts:
         rows = [f"- {{{e.id}.f{i}}} × {plain(e.lines[i].raw, 200)}" for i in counts[:SHOWN]]
         return f"**{plain(e.title or 'log patterns')}**, most frequent first [{e.id}]:\n" + "\n".join(rows)
-    return _lines(found, f"{{{e.id}.f0}} {plain(e.query)}, newest first")
+    return _lines(found, f"{plain(e.query[:1].upper() + e.query[1:])}: {{{e.id}.f0}}, newest first")
 
 
 def _trace(found: Found) -> str:
@@ -288,7 +293,7 @@ def _trace(found: Found) -> str:
     if e.state is not EvidenceState.OK:
         return _lines(found, "")
     rows = [f"- {{{e.id}.f{i}}} {plain(line.raw, 160)}" for i, line in enumerate(e.lines[:SHOWN])]
-    head = f"{{{e.id}.f{named(e, 'spans')}}} spans, {{{e.id}.f{named(e, 'failed spans')}}} failed; the slowest"
+    head = f"Spans: {{{e.id}.f{named(e, 'spans')}}}, failed: {{{e.id}.f{named(e, 'failed spans')}}}; the slowest"
     return f"**{head}** [{e.id}]:\n" + "\n".join(rows)
 
 
@@ -299,7 +304,7 @@ def _change(found: Found) -> str:
             f"**No changes** are known in this window. [{e.id}]" if e.state is EvidenceState.NO_MATCH else _trouble(e)
         )
     rows = [f"- {{{e.id}.f{i}}} {plain(line.raw, 160)}" for i, line in enumerate(e.lines[:SHOWN])]
-    return f"**{{{e.id}.f{named(e, 'changes')}}} changes**, newest first [{e.id}]:\n" + "\n".join(rows)
+    return f"**Changes: {{{e.id}.f{named(e, 'changes')}}}**, newest first [{e.id}]:\n" + "\n".join(rows)
 
 
 def _incident(found: Found) -> str:
@@ -310,11 +315,13 @@ def _incident(found: Found) -> str:
         of = f" of {plain(step.service)}" if step.service else ""
         return _trouble(e) or f"**No{active} incidents**{of}. [{e.id}]"
     rows = [
-        f"- {{{e.id}.f{i}.label.incident}} ({{{e.id}.f{i}.label.status}}, {{{e.id}.f{i}.label.severity}}) since {{{e.id}.f{i}}}: "
+        f"- {{{e.id}.f{i}.label.incident}} ({{{e.id}.f{i}.label.status}}, {{{e.id}.f{i}.label.severity}}) "
+        f"since {{{e.id}.f{i}}}: "
         f"{plain(line.raw, 160)}"
         for i, line in enumerate(e.lines[:SHOWN])
     ]
-    return f"**{{{e.id}.f{named(e, 'incidents')}}} incidents** [{e.id}]:\n" + "\n".join(rows)
+    head = "Open incidents" if step.active_only else "Incidents"
+    return f"**{head}: {{{e.id}.f{named(e, 'incidents')}}}** [{e.id}]:\n" + "\n".join(rows)
 
 
 def _discover(found: Found) -> str:
@@ -326,9 +333,9 @@ def _discover(found: Found) -> str:
         names = [i for i, f in enumerate(e.figures) if f.name == "service"]
         text = ", ".join(f"{{{e.id}.f{i}.label.service}}" for i in names[:30])
         calls = "\n".join(f"- {plain(line.raw)}" for line in e.lines[:20])
-        return f"**{{{e.id}.f0}} services** [{e.id}]: {text}\n{calls}".rstrip()
+        return f"**Services: {{{e.id}.f0}}** [{e.id}]: {text}\n{calls}".rstrip()
     rows = "\n".join(f"- {plain(line.raw, 160)}" for line in e.lines[:SHOWN])
-    return f"**{{{e.id}.f0}} metrics** are known; these fit best [{e.id}]:\n{rows}"
+    return f"**Metrics known: {{{e.id}.f0}}**; these fit best [{e.id}]:\n{rows}"
 
 
 def _action(found: Found) -> str:

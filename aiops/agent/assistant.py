@@ -26,6 +26,7 @@ from aiops.core.query import ExplainStep, Plan, Question
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
+SERVICES_AGE_MS = 60_000
 
 
 class Assistant:
@@ -60,6 +61,7 @@ class Assistant:
         self._signals = signals
         self._clock = clock
         self._limits = limits or QuestionLimits()
+        self._known_services: dict[object, tuple[int, tuple[str, ...]]] = {}
 
     def ask(self, question: Question, progress: Progress | None = None) -> Answer:
         """Raises ``InvalidInput`` for an empty or overlong question or an unknown zone; all else is an answer."""
@@ -112,7 +114,7 @@ class Assistant:
             except AiopsError as error:
                 log.warning("the LLM planner was left aside: %s", error.message)
                 said.append(f"The LLM planner could not be used ({error.message}), so the offline planner answered.")
-        plan = self._offline.plan(question, catalogue, self._last_deploy(question))
+        plan = self._offline.plan(question, catalogue, self._last_deploy(question), self._services(question))
         try:
             self._validator.check(plan, catalogue, question.asked_ms)
             return plan, self._executor.run(plan, asking, catalogue, tell)
@@ -120,6 +122,19 @@ class Assistant:
             said.append(f"The plan was refused: {error}")
             refused = plan.model_copy(update={"steps": (), "sure": False, "confidence": 0.1})
             return refused, Execution(())
+
+    def _services(self, question: Question) -> tuple[str, ...]:
+        """Services seen in the past hour's traces, read once a minute per scope."""
+        if self._signals is None:
+            return ()
+        key, now = question.principal.scope, self._clock()
+        held = self._known_services.get(key)
+        if held is None or now - held[0] > SERVICES_AGE_MS:
+            if len(self._known_services) > 200:
+                self._known_services.clear()
+            graph = self._signals.service_graph(now - 3_600_000, now, question.principal)
+            held = self._known_services[key] = (now, graph.services)
+        return held[1]
 
     def _last_deploy(self, question: Question) -> Callable[[str], int | None]:
         def find(service: str) -> int | None:

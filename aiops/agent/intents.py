@@ -39,18 +39,21 @@ _METRICS = _any(
 _SHOWS = _any(r"graph|chart|plot|promql|query|trend|dashboard|visuali[sz]e|draw")
 _FAULT = _any(
     r"why|wrong|root cause|investigat\w+|diagnos\w+|troubleshoot\w*|debug|issues?|problems?|broken|break\w*|fail\w*"
-    r"|crash\w*|not (?:working|running|starting|ready|responding|coming up|scheduling|able)|isn't|aren't|can't|cannot|won't"
+    r"|crash\w*|not (?:working|running|starting|ready|responding|coming up|scheduling|able)|isn't|aren't"
+    r"|can't|cannot|won't"
     r"|doesn't|unhealthy|stuck|down|outage|incident|alerts?|firing|errors?|oom\w*|killed|evicted|pending|degraded|slow"
     r"|what happened|explain|cause[sd]?|fix|resolve|help me understand|misconfigur\w+|throttl\w+|healthy|health|unable"
     r"|high (?:cpu|memory|latency)|timeouts?|refused|affected|impact\w*"
 )
 _STATE = re.compile(
-    r"^\W*(?:(?:please|can you|could you)\s+)*(?:how many|list|which|what (?:is|are|version|images?|nodes?|pods?|namespaces?)"
+    r"^\W*(?:(?:please|can you|could you)\s+)*(?:how many|list|which|what (?:is|are|version|images?|nodes?|pods?"
+    r"|namespaces?)"
     r"|what's the|show(?: me)?|get|describe|count|is|are|do|does|tell me|give me|name|where|who|when|find)\b",
     re.IGNORECASE,
 )
 _WHY = _any(
-    r"why|root cause|investigat\w+|diagnos\w+|troubleshoot\w*|debug|what(?:'s| is| are|s)? (?:wrong|the (?:problem|issue|cause))"
+    r"why|root cause|investigat\w+|diagnos\w+|troubleshoot\w*|debug"
+    r"|what(?:'s| is| are|s)? (?:wrong|the (?:problem|issue|cause))"
     r"|what happened|explain|caus(?:e|ed|es|ing)"
 )
 _VAGUE = _any(r"it|this|that|something|thing|things|stuff|them|there|everything|anything|here|app|application|system")

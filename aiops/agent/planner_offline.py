@@ -6,7 +6,7 @@ normalise -> intent -> concepts by words -> shape and slots -> PromQL from a ske
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiops.agent import intents, skeletons, slots, time_phrases
@@ -40,7 +40,7 @@ ANSWER = 0.25
 """Below, the planner abstains and only suggests."""
 METRIC_WINS = 0.7
 """A concept that fits this well is meant, though a word such as "log" or "expensive" points elsewhere."""
-_DOUBTFUL = ("logs", "traces", "cost", "change", "discover")
+_DOUBTFUL = ("logs", "traces", "cost", "change")
 
 LastDeploy = Callable[[str], int | None]
 """Time in ms UTC of a service's latest deploy ("" means any), ``None`` when there is none."""
@@ -69,12 +69,22 @@ class OfflinePlanner:
         self._index = ConceptIndex(load_concepts() if concepts is None else concepts)
         self._metric_index: tuple[Mapping[str, MetricMetadata], MetricIndex] | None = None
 
-    def plan(self, question: Question, catalogue: Catalogue, last_deploy: LastDeploy | None = None) -> Plan:
-        """A plan, or one without steps that asks back or abstains. Raises what the catalogue raises."""
+    def plan(
+        self,
+        question: Question,
+        catalogue: Catalogue,
+        last_deploy: LastDeploy | None = None,
+        services: Iterable[str] = (),
+    ) -> Plan:
+        """A plan, or one without steps that asks back or abstains. Raises what the catalogue raises.
+
+        Args:
+            services: names known from traces and logs beside those of the metrics.
+        """
         read, notes = self._read(question, last_deploy)
         intent = intents.classify(question.text)
         metrics = catalogue.metrics()
-        service = self._service(read.text, catalogue)
+        service = self._service(read.text, catalogue, services)
         found = self._index.search(read.rest, 12)
         usable = [(m, form) for m in found if (form := _form(m.concept, metrics)) is not None]
         special = self._special(question, read, intent, service)
@@ -92,7 +102,7 @@ class OfflinePlanner:
         confidence = _confidence(best, margin)
         if confidence < ANSWER:
             return self._abstain(read, intent, found, metrics)
-        step, caveats, doubt = self._step(best.concept, form, read, catalogue, service)
+        step, caveats, doubt = self._step(best.concept, form, read, catalogue)
         confidence *= doubt
         return Plan(
             steps=(step,),
@@ -103,7 +113,7 @@ class OfflinePlanner:
             concept=best.concept.id,
             suggestions=() if confidence >= SURE else tuple(m.concept.title for m, _ in usable[1:4]),
             candidates=tuple(dict.fromkeys(x for m, f in usable[:3] for x in f.metrics))[:10],
-            notes=tuple([*notes, *caveats])[:10],
+            notes=(*notes, *caveats)[:10],
         )
 
     # ------------------------------------------------------------ reading
@@ -128,9 +138,9 @@ class OfflinePlanner:
         )  # fmt: skip
 
     @staticmethod
-    def _service(text: str, catalogue: Catalogue) -> str:
+    def _service(text: str, catalogue: Catalogue, services: Iterable[str]) -> str:
         """A live service that the question names."""
-        known: dict[str, str] = {}
+        known = {name.lower(): name for name in services}
         for metric in ("http_server_request_duration_seconds_count", "http_requests_total", "up"):
             table = catalogue.labels(metric) or {}
             for label in skeletons.SERVICE_LABELS:
@@ -193,14 +203,14 @@ class OfflinePlanner:
     # ------------------------------------------------------------ metrics
 
     def _step(
-        self, concept: Concept, form: Form, read: _Read, catalogue: Catalogue, service: str
+        self, concept: Concept, form: Form, read: _Read, catalogue: Catalogue
     ) -> tuple[PlanStep, list[str], float]:
         """The step, what the answer has to state, and a factor on the confidence."""
         caveats: list[str] = []
         doubt = 1.0
         known = {m: catalogue.labels(m) for m in form.metrics}
         shape = _shape(concept, form, read)
-        text, unit, bad = _skeleton(concept, form, shape, read)
+        text, unit, bad = _skeleton(concept, form, shape)
         flipped = concept.used and shape not in ("forecast", "change") and _flip(read)
         if flipped:
             text, bad = f"1 - {text}", "high"
@@ -213,7 +223,7 @@ class OfflinePlanner:
             near = f" Did you mean {', '.join(labels.near)}?" if labels.near else ""
             caveats.append(f"No series has the value '{labels.unknown[0]}', so it was not applied.{near}")
         window = read.window or Window()
-        title = concept.title
+        title = f"{concept.title} (share in use)" if flipped else concept.title
         if shape == "forecast":
             horizon = read.horizon_s or 4 * 3600.0
             return ForecastStep(title=title, promql=text, unit=unit, horizon_s=horizon, window=window), caveats, doubt
@@ -240,7 +250,8 @@ class OfflinePlanner:
 
 
 _INCIDENTS = re.compile(
-    r"\b(incidents?|alerts?|outages?|on fire|firing|any(?:thing)? (?:wrong|problems?|issues?|broken)|everything (?:ok|okay"
+    r"\b(incidents?|alerts?|outages?|on fire|firing|any(?:thing)? (?:wrong|problems?|issues?|broken)"
+    r"|everything (?:ok|okay"
     r"|fine|healthy|alright)|what(?:'s| is) (?:broken|wrong)(?! with)|are we ok)\b"
 )
 _EXPLAIN = re.compile(
@@ -326,7 +337,7 @@ def _bare(value: str) -> bool:
     )
 
 
-def _skeleton(concept: Concept, form: Form, shape: Shape, read: _Read) -> tuple[str, str, str]:
+def _skeleton(concept: Concept, form: Form, shape: Shape) -> tuple[str, str, str]:
     bad = concept.bad
     if shape == "forecast":
         text = form.forecast or f"predict_linear({form.value}[$r], $h)"

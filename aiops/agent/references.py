@@ -1,7 +1,8 @@
 """References in an answer's template, such as ``{E1.f0}``, and the check that a text holds no other figure.
 
 ``{E1.f0}`` is the first figure of E1 with its unit, ``{E1.f0.of}`` its labels, ``{E1.f0.label.NAME}`` one label,
-``{E1.start}``, ``{E1.end}`` and ``{E1.newest}`` times, ``{E1.age}`` the age of the newest sample, ``{E1.note}`` its note.
+``{E1.start}``, ``{E1.end}`` and ``{E1.newest}`` times, ``{E1.age}`` the age of the newest sample,
+``{E1.note}`` its note.
 A reference that cannot be filled refuses the answer (:class:`UnresolvedReference`).
 """
 

@@ -125,7 +125,8 @@ class CostRunner:
         for one in found[: step.limit]:
             labels = tuple(sorted(zip(one.columns or step.group_by, one.group, strict=False)))
             figures += [
-                Figure(one.amount, one.currency, labels, one.kind), Figure(one.expected, one.currency, labels, "expected"),
+                Figure(one.amount, one.currency, labels, one.kind),
+                Figure(one.expected, one.currency, labels, "expected"),
                 Figure(one.excess, one.currency, labels, "excess"),
                 Figure(one.day_ms / 1000, "time", labels, "first day"),
             ]  # fmt: skip

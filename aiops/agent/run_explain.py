@@ -117,10 +117,9 @@ class ExplainRunner:
         lines += [Untrusted(f"{c.service}: {r}") for c in incident.candidates[:3] for r in c.reasons]
         lines += [Untrusted(f"{c.service}: change {c.change}") for c in incident.candidates[:3] if c.change]
         end = incident.resolved_ms or asking.now_ms
-        made = evidence("incident", step, "incidents", f"incident {incident.id}",
+        return evidence("incident", step, "incidents", f"incident {incident.id}",
                         (min(incident.opened_ms, end - 1000), end), figures, lines, found=True,
                         newest_ms=incident.updated_ms)  # fmt: skip
-        return made
 
     def _around(self, step: ExplainStep, asking: Asking, onset: int, service: str, cause: str) -> list[Evidence]:
         assert self.signals is not None
@@ -158,7 +157,7 @@ class ExplainRunner:
                     continue
                 text = skeletons.fill(form.value or form.quantile, known)
                 text = skeletons.select(text, form.metrics, label, service)
-                ask = CompareStep(title=f"{concept.title} of {service}", promql=text, unit=concept.unit, bad=concept.bad,
+                ask = CompareStep(title=f"{concept.title}, {service}", promql=text, unit=concept.unit, bad=concept.bad,
                                   back_s=back / 1000, window=window, limit=1)  # fmt: skip
                 try:
                     parts.extend(self.metrics.compare(ask, asking, catalogue).evidence)

@@ -105,7 +105,8 @@ class SignalRunner:
         ]
         said = "changes" + (f" of {service}" if service else "")
         return evidence("change", step, "changes", said, window, figures, lines, found=bool(rows),
-                        newest_ms=max((c.time_ms for c in rows), default=None), truncated=len(rows) > limit)  # fmt: skip
+                        newest_ms=max((c.time_ms for c in rows), default=None),
+                        truncated=len(rows) > limit)  # fmt: skip
 
     def services(self, step: DiscoverStep, asking: Asking) -> Found:
         window = step.window.resolve(asking.now_ms)
@@ -114,8 +115,8 @@ class SignalRunner:
         figures = [Figure(float(len(graph.services)), "1", name="services"),
                    Figure(float(len(graph.edges)), "1", name="calls")]  # fmt: skip
         figures += [Figure(1.0, "present", labels_of({"service": s}), "service") for s in graph.services[: step.limit]]
-        return Found(step, (evidence("discover", step, "traces", "services and their calls, from spans", window, figures,
-                                     lines, found=bool(graph.services),
+        return Found(step, (evidence("discover", step, "traces", "services and their calls, from spans", window,
+                                     figures, lines, found=bool(graph.services),
                                      truncated=len(graph.services) > step.limit),))  # fmt: skip
 
 
@@ -163,7 +164,8 @@ class IncidentRunner:
 def incident_figures(shown: list[Incident], total: int) -> list[Figure]:
     figures = [
         Figure(i.opened_ms / 1000, "time",
-               labels_of({"incident": i.id, "service": i.service, "status": i.status.value, "severity": i.severity.value}),
+               labels_of({"incident": i.id, "service": i.service, "status": i.status.value,
+                          "severity": i.severity.value}),
                "opened")
         for i in shown
     ]  # fmt: skip

@@ -26,7 +26,8 @@ _SHAPES: tuple[tuple[Shape, re.Pattern[str]], ...] = (
         r"|\bfills? up (?:in|within|by)\b")),
     ("age", re.compile(r"\b(how old|how long ago|how long (?:has|have|is|since)|time since|age of|when (?:was|did|were)"
                        r"|since when|uptime|last time)\b")),
-    ("change", re.compile(r"\b(grow(?:ing|th|n|s)?|grew|shrink\w*|increas(?:e|ed|ing)|decreas(?:e|ed|ing)|how many times"
+    ("change", re.compile(r"\b(grow(?:ing|th|n|s)?|grew|shrink\w*|increas(?:e|ed|ing)|decreas(?:e|ed|ing)"
+                          r"|how many times"
                           r"|changed by|went up by|rising|climb(?:ing|ed)?)\b")),
     ("count", re.compile(r"\b(how many|number of|count of|count)\b")),
     ("series", re.compile(r"\b(graph|chart|plot|trend|over time|over the (?:last|past)|history|timeline)\b")),

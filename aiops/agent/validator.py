@@ -16,8 +16,8 @@ from aiops.core.query import CompareStep, ForecastStep, MetricStep, Plan, PlanSt
 
 OF_COUNTERS = frozenset({"rate", "increase", "irate", "resets"})
 NOT_OF_COUNTERS = frozenset({"delta", "idelta", "deriv", "predict_linear"})
-COUNTING = frozenset({"count", "group", "absent", "present_over_time", "count_over_time", "absent_over_time", "timestamp",
-                      "changes"})  # fmt: skip
+COUNTING = frozenset({"count", "group", "absent", "present_over_time", "count_over_time", "absent_over_time",
+                      "timestamp", "changes"})  # fmt: skip
 GAUGES = frozenset({"gauge", "info", "stateset"})
 
 
@@ -135,8 +135,8 @@ class Validator:
 
 def _enumerates(name: str) -> bool:
     """Labels whose series appear only once the state does: their absence is an answer, not a mistake."""
-    return name in ("reason", "phase", "state", "status", "condition", "code", "http_response_status_code", "mode", "role",
-                    "quantile", "le")  # fmt: skip
+    return name in ("reason", "phase", "state", "status", "condition", "code", "http_response_status_code", "mode",
+                    "role", "quantile", "le")  # fmt: skip
 
 
 def parse(text: str) -> Any:
