@@ -165,12 +165,11 @@ def connect(settings: Settings, *, reading: bool = True) -> Api:
 def _in_process(settings: Settings) -> Api:
     """The routes over the data folder, without listening; the folder's owner needs no key."""
     from aiops import wiring
-    from aiops.api.app import create_app
 
     local = settings.model_copy(update={"server": settings.server.model_copy(update={"auth": "none"})})
-    services = wiring.local(local)
-    client = httpx.Client(transport=_Routes(create_app(services)), base_url="http://127.0.0.1", timeout=ANSWER_S)
-    return Api(client, str(settings.data_dir), getattr(services, "close", None))
+    service = wiring.local(local)
+    client = httpx.Client(transport=_Routes(service.app), base_url="http://127.0.0.1", timeout=ANSWER_S)
+    return Api(client, str(settings.data_dir), service.stop)
 
 
 class _Routes(httpx.BaseTransport):
