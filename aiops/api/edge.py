@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiops.access.binding import is_loopback
 from aiops.api.problems import Problem, respond
+from aiops.core.untrusted import Untrusted
 from aiops.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Edge:
             return
         except Exception:
             number = secrets.token_hex(6)
-            log.exception("unexpected error %s at %s", number, scope["path"])
+            log.exception("unexpected error %s at %s", number, Untrusted(scope["path"]))
             if exchange.started:
                 raise
             problem = Problem(
@@ -80,10 +81,17 @@ class Edge:
                 "Set server.public_url to use it.",
                 error_type="forbidden",
             )
-        if scope["method"] not in SAFE_METHODS and (origin := headers.get("origin")) is not None:
+        origin = headers.get("origin")
+        if origin is not None and scope["method"] not in SAFE_METHODS and not _explicit(headers):
             source = _hostname(origin)
             if not source or source not in (host, self._public):
-                return Problem(403, "wrong-origin", "Requests from other sites are refused.", error_type="forbidden")
+                return Problem(
+                    403,
+                    "wrong-origin",
+                    "Requests from other sites are refused.",
+                    "Set server.public_url to the address that people open.",
+                    error_type="forbidden",
+                )
         declared = headers.get("content-length", "")
         if declared.isdecimal() and len(declared) < 20 and int(declared) <= self._server.max_body_bytes:
             return None
@@ -130,6 +138,11 @@ class _Exchange:
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)
+
+
+def _explicit(headers: Headers) -> bool:
+    """Whether the request carries a credential that no browser sends by itself."""
+    return "x-api-key" in headers or headers.get("authorization", "").lower().startswith("bearer ")
 
 
 def _host_of(header: str) -> str:

@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 
-from aiops.core.errors import AiopsError, InvalidInput, NotFound, PermanentError
+from aiops.core.errors import AiopsError, PermanentError
 from aiops.core.job import Job, JobStatus
 from aiops.core.ports import Clock, JobProgress, ProgressJobHandler, system_clock
 from aiops.store.state.jobs import JobRepository
@@ -24,27 +24,32 @@ class JobCancelled(Exception):
     """Raised by the progress callback of a job that was cancelled, or that another worker took over."""
 
 
+class _Interrupted(Exception):
+    """Raised by the progress callback when the service stops; the job is put back as it was."""
+
+
 class _Report(JobProgress):
     """The progress callback of one run; also renews the lease from the heartbeat thread."""
 
-    def __init__(self, repository: JobRepository, job: Job, worker: str, lease_ms: int, clock: Clock) -> None:
+    def __init__(
+        self, repository: JobRepository, job: Job, worker: str, lease_ms: int, clock: Clock, closing: threading.Event
+    ) -> None:
         self._repository, self._job, self._worker = repository, job, worker
-        self._lease_ms, self._clock = lease_ms, clock
-        self.stopped = threading.Event()
-        self.lost = False
+        self._lease_ms, self._clock, self._closing = lease_ms, clock, closing
+        self._stopped = threading.Event()
 
     def __call__(self, share: float | None = None, line: str = "") -> None:
         self.renew(share, line)
-        if self.stopped.is_set():
+        if self._stopped.is_set():
             raise JobCancelled
+        if self._closing.is_set():
+            raise _Interrupted
 
     def renew(self, share: float | None = None, line: str = "") -> None:
         until = self._clock() + self._lease_ms
         held = self._repository.renew(self._job.id, self._worker, until, share, line)
-        if held is None:
-            self.lost = True
         if held is None or held.cancelling:
-            self.stopped.set()
+            self._stopped.set()
 
 
 class Worker:
@@ -79,7 +84,7 @@ class Worker:
             thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Take no more jobs and wait for those that run; one that does not end is taken over after its lease."""
+        """Take no more jobs. A running one is put back at its next progress report, or taken over after its lease."""
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout_s)
@@ -110,7 +115,7 @@ class Worker:
         if job.attempts > job.max_attempts:
             self._repository.finish(job.id, name, JobStatus.FAILED, self._clock(), job.error or "Its worker died.")
             return
-        report = _Report(self._repository, job, name, self._lease_ms, self._clock)
+        report = _Report(self._repository, job, name, self._lease_ms, self._clock, self._stop)
         done = threading.Event()
         heartbeat = threading.Thread(target=self._beat, args=(report, done), name="job-heartbeat", daemon=True)
         heartbeat.start()
@@ -118,7 +123,9 @@ class Worker:
             self._handlers[job.kind](dict(job.arguments), report)
         except JobCancelled:
             self._repository.finish(job.id, name, JobStatus.CANCELLED, self._clock())
-        except (InvalidInput, NotFound, PermanentError) as error:
+        except _Interrupted:
+            self._repository.put_back(job.id, name)
+        except PermanentError as error:
             self._repository.finish(job.id, name, JobStatus.FAILED, self._clock(), str(error)[:ERROR_CAP])
         except AiopsError as error:
             self._again(job, name, str(error))

@@ -127,6 +127,14 @@ class JobRepository:
             row.error = error
             return True
 
+    def put_back(self, job_id: str, worker: str) -> None:
+        """Queue a job again as if this attempt had not been made, since its worker has to stop."""
+        with self._database.session() as session:
+            row = session.scalars(_mine(job_id, worker)).one_or_none()
+            if row is not None:
+                row.status, row.lease_until_ms = QUEUED, None
+                row.attempts -= 1
+
     def cancel(self, job_id: str, now_ms: int) -> Job:
         """Cancel at once what is queued, ask what runs to stop; a finished job is left. Raises ``NotFound``."""
         with self._database.session() as session:

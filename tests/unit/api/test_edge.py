@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -43,6 +44,14 @@ def test_writes_from_other_sites_are_refused(open_house: Callable[..., House], o
     reply = house.client.post("/api/v1/ask", json={"question": "up?"}, headers={"origin": origin})
     assert reply.status_code == (200 if served else 403)
     assert house.client.get("/healthz", headers={"origin": origin}).status_code == 200
+
+
+def test_an_origin_does_not_matter_with_a_key_that_no_browser_adds(house: House) -> None:
+    headers = {"origin": "https://grafana.example", **house.headers("viewer")}
+    assert house.client.post("/api/v1/ask", json={"question": "up?"}, headers=headers).status_code == 200
+    basic = base64.b64encode(f"x:{house.texts['viewer']}".encode()).decode()
+    headers["authorization"] = f"Basic {basic}"
+    assert house.client.post("/api/v1/ask", json={"question": "up?"}, headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/api/v1/ask", "/api/v1/webhooks/alertmanager", "/api/v1/costs/import?name=a.csv"])

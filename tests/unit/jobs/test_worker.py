@@ -156,6 +156,42 @@ def test_cancelling_a_queued_and_a_running_job(repository: JobRepository, queue:
         queue.cancel("none")
 
 
+def test_stopping_puts_a_running_job_back(repository: JobRepository, queue: JobQueue, time: Time) -> None:
+    started = threading.Event()
+
+    def handler(arguments: Mapping[str, str], progress: JobProgress) -> None:
+        started.set()
+        while True:
+            progress(0.1)
+
+    job = queue.submit("train")
+    assert job is not None
+    worker = Worker(repository, {"train": handler}, time)
+    worker.start(poll_s=0.01)
+    assert started.wait(20)
+    worker.stop()
+    state = queue.get(job.id)
+    assert (state.status, state.attempts, state.lease_until_ms) == (JobStatus.QUEUED, 0, None)
+
+
+def test_the_lease_of_a_silent_handler_is_renewed(repository: JobRepository, queue: JobQueue, time: Time) -> None:
+    renewed = threading.Event()
+
+    def handler(arguments: Mapping[str, str], progress: JobProgress) -> None:
+        time.now += 5
+        for _ in range(2000):
+            found = queue.get(job.id).lease_until_ms
+            if found is not None and found > START + 30:
+                renewed.set()
+                return
+            threading.Event().wait(0.005)
+
+    job = queue.submit("train")
+    assert job is not None
+    Worker(repository, {"train": handler}, time, lease_ms=30).run_once()
+    assert renewed.is_set()
+
+
 def test_a_restart_frees_what_ran(repository: JobRepository, queue: JobQueue, time: Time) -> None:
     queue.submit("train")
     repository.claim("dead", ["train"], time.now, 10**9)
