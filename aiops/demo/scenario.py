@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from aiops.core.errors import AiopsError
 from aiops.core.ports import system_clock
@@ -86,6 +88,7 @@ class Story:
         receiver = Receiver()
         receiver.start()
         service = wiring.build(demo_settings(folder, port, receiver.url, receiver.secret))
+        log_file = _log_to(folder / "service.log")
         collector: Any = None
         probe: Probe | None = None
         try:
@@ -120,6 +123,7 @@ class Story:
                 probe.close()
             service.stop()
             receiver.stop()
+            log_file.close()
 
     # ------------------------------------------------------------------ parts
 
@@ -129,20 +133,22 @@ class Story:
 
     def _first_chart(self, probe: Probe) -> None:
         """Live figures of this machine as bars; they come from the store by PromQL over HTTP."""
-        used = '100 * (1 - node_memory_MemAvailable_bytes{simulated!="true"} / node_memory_MemTotal_bytes)'
+        memory = '100 * (1 - node_memory_MemAvailable_bytes{simulated!="true"} / node_memory_MemTotal_bytes)'
+        disk = '100 * (1 - node_filesystem_avail_bytes{simulated!="true"} / node_filesystem_size_bytes)'
+        busy = '100 * (1 - avg(rate(node_cpu_seconds_total{mode="idle",simulated!="true"}[15s])))'
         with self._part("first chart"):
-            memory = wait_until(lambda: probe.instant(used) or None, 10.0, 0.1)
+            known = wait_until(lambda: probe.instant(memory) or None, 10.0, 0.1)
+            # A rate needs two scrapes, a second apart.
+            cpu = wait_until(lambda: probe.instant(busy) or None, FIRST_CHART_S - 0.5 - self._elapsed(), 0.1)
             at = self._elapsed()
-            disk = '100 * (1 - node_filesystem_avail_bytes{simulated!="true"} / node_filesystem_size_bytes)'
-            rows = [("memory used", value) for _, value in memory or ()]
+            rows = [("CPU used", value) for _, value in cpu or ()]
+            rows += [("memory used", value) for _, value in known or ()]
             rows += [(f"disk used {labels.get('mountpoint', '')}", v) for labels, v in probe.instant(disk)[:5]]
-            idle = probe.instant('avg(rate(node_cpu_seconds_total{mode="idle",simulated!="true"}[30s]))')
-            rows[:0] = [("CPU used", 100 * (1 - value)) for _, value in idle]
             self._say("This machine, live (measured, by PromQL from the store):")
             for name, value in rows:
                 filled = round(min(max(value, 0.0), 100.0) / 100 * 40)
                 self._out.print(f"  {name[:32]:<32} {'█' * filled}{'░' * (40 - filled)} {value:5.1f} %")
-            held = bool(memory) and at <= FIRST_CHART_S
+            held = bool(known) and at <= FIRST_CHART_S
             self._check("first chart of live metrics", held, f"{at:.1f} s after the start (<= {FIRST_CHART_S:.0f} s)")
 
     def _backfill(self, service: Service, shop: ShopSource) -> None:
@@ -313,6 +319,15 @@ class Story:
     def _check(self, name: str, held: bool, detail: str) -> None:
         self._checks.append(Check(name, held, detail))
         self._say(f"{'✓' if held else '✗'} {name}: {detail}")
+
+
+def _log_to(file: Path) -> IO[str]:
+    """Send the service's log lines to a file, so that the story stays readable."""
+    stream = file.open("a", encoding="utf-8")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setStream(stream)
+    return stream
 
 
 def missing_parts(answer: dict[str, Any]) -> Iterator[str]:

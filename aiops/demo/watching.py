@@ -13,9 +13,11 @@ from aiops.core.errors import ConfigError, FolderInUse
 from aiops.settings import (
     AgentSettings,
     BudgetSettings,
+    ConnectorSettings,
     CostSettings,
     DetectionSettings,
     IncidentSettings,
+    PluginSettings,
     ReceiverSettings,
     ServerSettings,
     Settings,
@@ -75,14 +77,16 @@ def demo_settings(data_dir: Path, port: int, webhook_url: str, webhook_secret: s
     receiver = ReceiverSettings.model_validate(
         {"plugin": "webhook", "url": webhook_url, "secret": webhook_secret, "pages": False}
     )
+    host = PluginSettings.model_validate({"plugin": "host", "interval_s": 1.0})
     return Settings(
         data_dir=data_dir,
         server=ServerSettings(port=port),
+        connectors=ConnectorSettings(telemetry={"host": host}),
         detection=DetectionSettings(step_s=STEP_S, watch=watch_list(), train_window_s=TRAIN_S),
         incidents=IncidentSettings(false_alarms_per_day=0.2),
         receivers={"demo": receiver},
         agent=AgentSettings(planner="offline"),
-        cost=CostSettings(budgets={"shop": BudgetSettings(amount=9000.0, where={"BillingAccountId": "shop"})}),
+        cost=CostSettings(budgets={"shop": BudgetSettings(amount=16000.0, where={"BillingAccountId": "shop"})}),
     )
 
 
