@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from aiops.reports.units import Scale, is_money, scale_for
 
 _SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
+_LARGEST = 1e100
 _DAYS = (1, 2, 3, 7, 14, 28, 56, 91, 182, 365)
 
 
@@ -17,10 +18,11 @@ def value_ticks(low: float, high: float, unit: str, count: int = 5) -> tuple[lis
 
     The first is at most ``low``, the last at least ``high``. Every label has its unit; money has none.
     """
-    if not (math.isfinite(low) and math.isfinite(high)):
-        low, high = 0.0, 1.0
-    if high <= low:
-        pad = abs(high) * 0.1 or 1.0
+    size = max(abs(low), abs(high))
+    if not math.isfinite(size) or size > _LARGEST or 0 < size < 1 / _LARGEST:
+        return _plain_ticks(low, high)
+    if high - low <= size * 1e-9:
+        pad = size * 0.1 or 1.0
         low, high = low - pad, high + pad
     scale = scale_for(max(abs(low), abs(high)), unit)
     binary = scale.suffix.startswith(("KiB", "MiB", "GiB", "TiB", "PiB", "B"))
@@ -28,12 +30,23 @@ def value_ticks(low: float, high: float, unit: str, count: int = 5) -> tuple[lis
     first, last = math.floor(low / scale.factor / step + 1e-9), math.ceil(high / scale.factor / step - 1e-9)
     shown = [i * step for i in range(first, last + 1)]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    if step * 10**decimals % 1 > 1e-6:
+    if step * 10.0**decimals % 1 > 1e-6:
         decimals += 1
     return [v * scale.factor for v in shown], [_tick_text(v, decimals, scale, unit) for v in shown]
 
 
+def _plain_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """For numbers beyond measure: the ends and the middle, without a unit."""
+    low, high = (min(max(v, -1e307), 1e307) if not math.isnan(v) else 0.0 for v in (low, high))
+    if high <= low:
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    ticks = [low, low / 2 + high / 2, high]
+    return ticks, [f"{v:.3g}" for v in ticks]
+
+
 def _tick_text(value: float, decimals: int, scale: Scale, unit: str) -> str:
+    if decimals > 9 or abs(value) >= 1e15:
+        return f"{value:.3g} {scale.suffix}".strip()
     text = f"{value:,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
         text = "0"

@@ -9,6 +9,8 @@ from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
+from aiops.core.untrusted import Untrusted
+
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -47,7 +49,9 @@ def _own_font(size: int) -> Font:
 
 
 def font_for(text: str, size: int) -> tuple[Font, str]:
-    """A font that can draw ``text``, and the text, replaced where no font at hand can."""
+    """A font that can draw ``text``, and the text, cleaned, and replaced where no font at hand can."""
+    if not text.isprintable():
+        text = Untrusted(text.encode("utf-8", "replace").decode()).display()
     if text.isascii():
         return _own_font(size), text
     wide = _wide_font(size)

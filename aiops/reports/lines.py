@@ -101,7 +101,7 @@ def line_png(
     Above eight series the eight with the highest peaks are coloured, the others are grey.
     """
     lines = [
-        replace(x, values=np.where(np.isfinite(x.values), x.values, np.nan))
+        replace(x, values=np.where(np.abs(x.values) <= 1e307, x.values, np.nan))
         for x in (lines_of(series) if isinstance(series, SampleBlock) else series)
     ]
     start, end = _span(lines, band, start_ms, end_ms)

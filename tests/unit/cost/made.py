@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from aiops.core.cost import CostQuery, CostSeries
@@ -44,21 +42,18 @@ class MemoryCosts:
         self.newest_ms = int(days[-1] + 1) * DAY_MS if newest_ms is None else newest_ms
 
     def daily(self, query: CostQuery, principal: Principal) -> CostSeries:
-        inside = (self.days * DAY_MS >= query.start_ms) & (self.days * DAY_MS < query.end_ms)
+        days = np.arange(query.start_ms // DAY_MS, -(-query.end_ms // DAY_MS))
         sums: dict[tuple[str, ...], np.ndarray] = {}
         for key, values in self.amounts.items():
             row = dict(zip(self.columns, key, strict=True)) | {"BillingCurrency": self.currency}
-            if all(row.get(k, "") == v for k, v in query.where):
+            by_day = dict(zip(self.days.tolist(), values.tolist(), strict=True))
+            inside = np.array([by_day.get(d, 0.0) for d in days.tolist()])
+            if any(d in by_day for d in days.tolist()) and all(row.get(k, "") == v for k, v in query.where):
                 group = tuple(row.get(c, "") for c in query.group_by)
-                sums[group] = sums.get(group, 0) + values[inside]
-        return CostSeries(
-            self.days[inside] * DAY_MS,
-            tuple(sums),
-            np.array(list(sums.values())) if sums else np.zeros((0, int(inside.sum()))),
-            self.currency,
-            self.newest_ms if sums else 0,
-            query.group_by,
-        )
+                sums[group] = sums.get(group, 0) + inside
+        newest = min(self.newest_ms, int(days[-1] + 1) * DAY_MS) if sums else 0
+        amounts = np.array(list(sums.values())) if sums else np.zeros((0, len(days)))
+        return CostSeries(days * DAY_MS, tuple(sums), amounts, self.currency, newest, query.group_by)
 
 
 def date(text: str) -> int:
@@ -68,7 +63,3 @@ def date(text: str) -> int:
 def span(first: str, last: str) -> np.ndarray:
     """Days from ``first`` up to, not including, ``last``."""
     return np.arange(date(first), date(last))
-
-
-def total(groups: Sequence[np.ndarray]) -> np.ndarray:
-    return np.sum(groups, axis=0)
