@@ -45,6 +45,14 @@ def resolve(metrics: Mapping[str, MetricMetadata], name: str) -> MetricMetadata 
     return None
 
 
+def fold_name(name: str) -> str:
+    """A series' family: without the suffix of a histogram or summary part."""
+    for suffix in ("_bucket", "_sum", "_count"):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return name
+
+
 class KnownCatalogue:
     """A fixed list: for tests, boards and look-ups made elsewhere."""
 

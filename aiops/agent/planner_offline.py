@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiops.agent import intents, skeletons, slots, time_phrases
-from aiops.agent.catalogue import Catalogue, resolve
+from aiops.agent.catalogue import Catalogue, fold_name, resolve
 from aiops.agent.concepts import Concept, Form, load_concepts
 from aiops.agent.retrieval import ConceptIndex, Match, MetricIndex
 from aiops.agent.words import content, raw_tokens
@@ -38,6 +38,9 @@ NAME = "offline"
 SURE = 0.6
 ANSWER = 0.25
 """Below, the planner abstains and only suggests."""
+NO_SUCH_LABEL = 0.6
+SUPPORT_TOP = 12
+UNSUPPORTED = 0.6
 METRIC_WINS = 0.7
 """A concept that fits this well is meant, though a word such as "log" or "expensive" points elsewhere."""
 _DOUBTFUL = ("logs", "traces", "cost", "change")
@@ -85,8 +88,10 @@ class OfflinePlanner:
         intent = intents.classify(question.text)
         metrics = catalogue.metrics()
         service = self._service(read.text, catalogue, services)
-        found = self._index.search(read.rest, 12)
+        topic = self._topic(read.rest, service)
+        found = self._index.search(topic, 12)
         usable = [(m, form) for m in found if (form := _form(m.concept, metrics)) is not None]
+        usable = _with_label(usable, service, catalogue)
         special = self._special(question, read, intent, service)
         if special is not None and not (intent in _DOUBTFUL and usable and usable[0][0].score > METRIC_WINS):
             step, confidence = special
@@ -102,6 +107,7 @@ class OfflinePlanner:
         confidence = _confidence(best, margin)
         if confidence < ANSWER:
             return self._abstain(read, intent, found, metrics)
+        confidence *= self._support(topic, form, metrics)
         step, caveats, doubt = self._step(best.concept, form, read, catalogue)
         confidence *= doubt
         return Plan(
@@ -234,10 +240,29 @@ class OfflinePlanner:
             doubt,
         )
 
+    def _topic(self, text: str, service: str) -> str:
+        """The question without names of things, which are slots: the service, and words that look like host names."""
+        kept = []
+        for word in raw_tokens(text):
+            name = _NAMED.match(word) is not None and not self._index.knows(word)
+            if word != service.lower() and not name:
+                kept.append(word)
+        return " ".join(kept)
+
+    def _support(self, topic: str, form: Form, metrics: Mapping[str, MetricMetadata]) -> float:
+        """Whether names and help of the live metrics speak for the same metrics: a second, independent witness."""
+        near = {fold_name(n) for n, _ in self._names(metrics).search(topic, SUPPORT_TOP)}
+        hits = sum(fold_name(m) in near for m in form.metrics)
+        return UNSUPPORTED + (1 - UNSUPPORTED) * hits / max(1, len(form.metrics))
+
+    def _names(self, metrics: Mapping[str, MetricMetadata]) -> MetricIndex:
+        held = self._metric_index
+        if held is None or held[0] is not metrics:
+            held = self._metric_index = (metrics, MetricIndex(metrics))
+        return held[1]
+
     def _abstain(self, read: _Read, intent: str, found: list[Match], metrics: Mapping[str, MetricMetadata]) -> Plan:
-        if self._metric_index is None or self._metric_index[0] is not metrics:
-            self._metric_index = (metrics, MetricIndex(metrics))
-        near = tuple(n for n, _ in self._metric_index[1].search(read.rest, 5))
+        near = tuple(n for n, _ in self._names(metrics).search(read.rest, 5))
         missing = [m.concept for m in found[:1] if m.score > 0.5 and m.concept.step == "metric"]
         notes = tuple(
             f"{c.title}: none of the needed metrics exist here ({', '.join(c.metrics)})." for c in missing
@@ -267,6 +292,9 @@ _COLUMN_WORDS = {
     "ServiceName": "service", "RegionId": "region", "SubAccountName": "account", "ResourceId": "resource",
     "ServiceCategory": "category", "ServiceProviderName": "provider",
 }  # fmt: skip
+
+
+_NAMED = re.compile(r"^[a-z][\w.:/-]*\d[\w.:/-]*$|^[a-z][\w]*-[\w.:/-]+$")
 
 
 def _quoted(text: str) -> str:
@@ -300,6 +328,18 @@ def _form(concept: Concept, metrics: Mapping[str, MetricMetadata]) -> Form | Non
     return next((f for f in concept.forms if all(resolve(metrics, m) for m in f.metrics)), None)
 
 
+def _with_label(usable: list[tuple[Match, Form]], service: str, catalogue: Catalogue) -> list[tuple[Match, Form]]:
+    """Concepts whose live series know the named service go before those whose series do not."""
+    if not service:
+        return usable
+    out = []
+    for match, form in usable[:6]:
+        tables = [t for m in form.metrics if (t := catalogue.labels(m)) is not None]
+        has = any(service in values for t in tables for values in t.values())
+        out.append((match if has or not tables else replace(match, score=match.score * NO_SUCH_LABEL), form))
+    return sorted(out, key=lambda pair: -pair[0].score)
+
+
 def _same_answer(a: Concept, b: Concept) -> bool:
     return a.value == b.value and a.quantile == b.quantile
 
@@ -325,7 +365,7 @@ def _shape(concept: Concept, form: Form, read: _Read) -> Shape:
         return "threshold"
     if asked in ("series", "count", "top"):
         return asked
-    if concept.limit is not None and re.search(r"\b(which|any|what|who|is|are|do|does|whose)\b", read.text.lower()):
+    if concept.limit is not None and re.match(r"\W*(which|any|who|whose|are|is|do|does)\b", read.text.lower()):
         return "threshold"
     return "value"
 

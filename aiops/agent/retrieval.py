@@ -74,6 +74,11 @@ class ConceptIndex:
     def _weight(self, words: frozenset[str]) -> float:
         return sum(self._idf.get(w, self._unknown_idf) for w in words)
 
+    def knows(self, word: str) -> bool:
+        """Whether any concept is spoken of with this word, whole or in all its parts."""
+        parts = content(word)
+        return bool(parts) and all(p in self._idf for p in parts)
+
     def search(self, question: str, limit: int = 8) -> list[Match]:
         words = content(question)
         asked = frozenset(words)
