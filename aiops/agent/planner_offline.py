@@ -107,7 +107,8 @@ class OfflinePlanner:
         confidence = _confidence(best, margin)
         if confidence < ANSWER:
             return self._abstain(read, intent, found, metrics)
-        confidence *= self._support(topic, form, metrics)
+        if not self._index.curated(read.rest, best.concept):
+            confidence *= self._support(topic, form, metrics)
         step, caveats, doubt = self._step(best.concept, form, read, catalogue)
         confidence *= doubt
         return Plan(

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from aiops.agent.concepts import Concept
-from aiops.agent.words import content, domains_of
+from aiops.agent.words import content, domains_of, raw_tokens
 from aiops.core.series import MetricMetadata
 
 PRODUCTS = frozenset({"redis", "postgres", "mysql", "nginx"})
@@ -78,6 +78,12 @@ class ConceptIndex:
         """Whether any concept is spoken of with this word, whole or in all its parts."""
         parts = content(word)
         return bool(parts) and all(p in self._idf for p in parts)
+
+    @staticmethod
+    def curated(text: str, concept: Concept) -> bool:
+        """Whether the question is, word for word, one that the concept lists: then its meaning was decided by us."""
+        asked = raw_tokens(text)
+        return any(asked == raw_tokens(whole) for whole in concept.ask)
 
     def search(self, question: str, limit: int = 8) -> list[Match]:
         words = content(question)
