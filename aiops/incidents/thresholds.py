@@ -25,8 +25,12 @@ PRIOR = 20.0
 """Excursions that the fleet's mean tail counts for in each series' own."""
 LEAST_SCALE = 0.05
 """Smallest tail scale, in score units: a series that never varied must not alarm at a hair's breadth."""
-SHAPE_RANGE = (0.0, 0.5)
-"""A tail is never taken to be bounded: the training window need not hold the worst of quiet times."""
+LIMIT = 0.5
+"""Largest tail shape believed. The smallest used is 0: a tail is never taken to be bounded, since the training
+window need not hold the worst of quiet times."""
+DEFAULT_SHAPE = 0.1
+FEW = 5
+"""Fewer excursions say nothing of a series' own tail shape."""
 
 Floats = NDArray[np.float64]
 PREFIX = "calibration."
@@ -119,15 +123,13 @@ def tail_of(state: State) -> Tail:
     )
     total = episodes.sum()
     fleet_mean = float((episodes * mean).sum() / total) if total else 0.5
-    fleet_weighted = float((episodes * weighted).sum() / total) if total else 0.25
+    own = np.clip(2 - mean / np.maximum(mean - 2 * weighted, 1e-9), -LIMIT, LIMIT)
+    # Averaged over series, not fitted to all excursions at once: a mixture of scales looks like a heavy tail.
+    weight = np.where(episodes >= FEW, episodes, 0.0)
+    fleet = float((weight * own).sum() / weight.sum()) if weight.any() else DEFAULT_SHAPE
+    trust = weight / (weight + 5 * PRIOR)
+    shape = np.clip(trust * own + (1 - trust) * fleet, 0.0, LIMIT)
     mean = (episodes * mean + PRIOR * fleet_mean) / (episodes + PRIOR)
-    weighted = (episodes * weighted + PRIOR * fleet_weighted) / (episodes + PRIOR)
-    divisor = np.maximum(mean - 2 * weighted, 1e-9)
-    own = np.clip(2 - mean / divisor, *SHAPE_RANGE)
-    fleet_divisor = max(fleet_mean - 2 * fleet_weighted, 1e-9)
-    fleet = float(np.clip(2 - fleet_mean / fleet_divisor, *SHAPE_RANGE))
-    trust = episodes / (episodes + 5 * PRIOR)
-    shape = trust * own + (1 - trust) * fleet
     scale = np.maximum(mean * (1 - shape), LEAST_SCALE)
     rate = np.maximum(episodes, 1.0) / np.maximum(steps, 1.0)
     return Tail(level, rate, scale, shape)
