@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -19,13 +21,30 @@ DESCRIPTION = (
 )
 
 
+class Application(FastAPI):
+    """FastAPI whose OpenAPI document names each method of a route apart."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            with warnings.catch_warnings():
+                # A route with GET and POST has one id for both; they are told apart below.
+                warnings.filterwarnings("ignore", "Duplicate Operation ID", UserWarning)
+                document = super().openapi()
+            for operations in document["paths"].values():
+                ids = [operation["operationId"] for operation in operations.values()]
+                for method, operation in operations.items():
+                    if ids.count(operation["operationId"]) > 1:
+                        operation["operationId"] += f"_{method}"
+        return super().openapi()
+
+
 def create_app(services: Services) -> FastAPI:
     """The app over ready-made services; whoever built them starts and stops them.
 
     Interactive documentation pages are left out, since they load scripts from other hosts;
     ``/docs`` is a plain page made from the same OpenAPI document.
     """
-    app = FastAPI(
+    app = Application(
         title="aiops",
         version=__version__,
         description=DESCRIPTION,

@@ -8,6 +8,7 @@ from aiops.api import views
 from aiops.api.auth import Administrator, Reader
 from aiops.api.schemas import ModelList, ModelOut, ModelVersionOut
 from aiops.api.services import Services, running
+from aiops.core.errors import NotFound
 from aiops.models.registry import ModelRegistry
 
 
@@ -28,7 +29,10 @@ def router(services: Services) -> APIRouter:
     @routes.get("/{name}", response_model=ModelOut)
     def show(name: str, _caller: Reader) -> ModelOut:
         """One model's versions, the newest first."""
-        return listed(name)
+        found = listed(name)
+        if not found.versions:
+            raise NotFound(f"There is no model named '{name}'.")
+        return found
 
     @routes.post("/{name}/versions/{version}/promote", response_model=ModelVersionOut)
     def promote(name: str, version: str, caller: Administrator) -> ModelVersionOut:

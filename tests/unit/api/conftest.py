@@ -123,7 +123,9 @@ def database(tmp_path: Path) -> Iterator[StateDatabase]:
 def open_house(tmp_path: Path, database: StateDatabase) -> Iterator[Callable[..., House]]:
     opened: list[TelemetryDatabase] = []
 
-    def make(auth: str = "keys", inbound: dict[str, object] | None = None, **server: object) -> House:
+    def make(
+        auth: str = "keys", inbound: dict[str, object] | None = None, models: bool = False, **server: object
+    ) -> House:
         time = Time()
         settings = Settings(data_dir=tmp_path, server=ServerSettings.model_validate({"auth": auth, **server}))
         telemetry = TelemetryDatabase(None, StoreSettings(), time)
@@ -154,7 +156,7 @@ def open_house(tmp_path: Path, database: StateDatabase) -> Iterator[Callable[...
             cost=CostService(store, CostSettings(), time),
             cost_report=lambda caller, days: Report(),
             import_costs=lambda name, content: len(content),
-            models=ModelRegistry(tmp_path / "models", clock=time),
+            models=ModelRegistry(tmp_path / "models", clock=time) if models else None,  # MLflow takes seconds
             jobs=JobQueue(JobRepository(database), time),
             inbound={"alertmanager": parser},
             components=lambda: (Component("store", ComponentState.READY, required=True),),

@@ -50,6 +50,8 @@ def test_the_reference_page_and_openapi(house: House) -> None:
     document = house.client.get("/openapi.json").json()
     assert "/api/v1/ask" in document["paths"]
     assert document["paths"]["/api/v1/ask"]["post"]["security"]
+    ids = [o["operationId"] for path in document["paths"].values() for o in path.values()]
+    assert len(ids) == len(set(ids))
     page = house.client.get("/docs").text
     assert "/api/v1/incidents/{incident_id}/acknowledge" in page
     assert "<script" not in page
@@ -286,8 +288,13 @@ def test_the_audit_trail(house: House) -> None:
     assert verdict["entries"] == verdict["head_sequence"] == 6
 
 
-def test_models_of_an_empty_registry(house: House) -> None:
+def test_models_of_an_empty_registry(open_house: Callable[..., House]) -> None:
+    house = open_house(auth="none", models=True)
     assert house.client.get("/api/v1/models").json() == {"models": []}
+    assert house.client.get("/api/v1/models/none").status_code == 404
+    assert house.client.post("/api/v1/models/none/versions/1/promote").status_code == 404
+    assert house.client.post("/api/v1/models/none/rollback").status_code in (404, 409)
+    assert house.services.audit.list(action="model.promote") == ()
 
 
 def test_hostile_alert_text_is_shown_harmless(house: House) -> None:
