@@ -48,6 +48,7 @@ from aiops.promql.windows import bounds, over_windows
 
 DEFAULT_SUBQUERY_STEP_MS = 60_000
 BLOCK_CELLS = 1 << 20
+TOO_MANY = "query processing would load too many samples into memory in query execution"
 _COUNTER_NAME = re.compile(r"_(total|sum|count|bucket)\Z")
 
 RANGE_OPS = {
@@ -108,9 +109,7 @@ class Source:
             block = self.reader.scan(matchers, start, end, self.principal)
             self.loaded += block.sample_count
             if self.loaded > self.max_samples:
-                raise QueryError(
-                    "query processing would load too many samples into memory in query execution", kind="execution"
-                )
+                raise QueryError(TOO_MANY, kind="execution")
             self.blocks[matchers] = block
         return block
 
@@ -136,10 +135,12 @@ class Grid:
         return np.full(len(self.times), fixed - offset_ms, np.int64)
 
 
-def subquery_grid(node: Subquery, ends: Ints) -> Ints:
-    """Absolute multiples of the step in the hull of all windows ``(end - range, end]``."""
+def subquery_grid(node: Subquery, ends: Ints, most: int) -> Ints:
+    """Absolute multiples of the step in the hull of all windows ``(end - range, end]``, ``most`` at most."""
     step = node.step_ms or DEFAULT_SUBQUERY_STEP_MS
     low, high = int(ends.min()) - node.range_ms, int(ends.max())
+    if (high - low) // step > most:
+        raise QueryError(TOO_MANY, kind="execution")
     return np.arange((low // step + 1) * step, high + 1, step, dtype=np.int64)
 
 
@@ -164,16 +165,15 @@ class Evaluator:
         elif isinstance(node, Subquery):
             ends = grid.reference(node.at, node.offset_ms)
             if len(ends):
-                times = subquery_grid(node, ends)
-                self._check_size(len(times))
+                times = subquery_grid(node, ends, self.source.max_samples)
                 self.plan_scans(node.expr, replace(grid, times=times))
         else:
             for child in children(node):
                 self.plan_scans(child, grid)
 
-    def _check_size(self, steps: int) -> None:
-        if steps > self.source.max_samples:
-            raise QueryError("the subquery has too many steps", kind="execution")
+    def _check_size(self, series: int, steps: int) -> None:
+        if series * steps > self.source.max_samples:
+            raise QueryError(TOO_MANY, kind="execution")
 
     def check_time(self) -> None:
         if time.monotonic() > self.deadline:
@@ -236,6 +236,7 @@ class Evaluator:
         if not len(block):
             return Frame.empty(grid.steps), np.empty((0, grid.steps), np.int64)
         fixed = node.at is not None
+        self._check_size(len(block), grid.steps)
         lo, hi = self._bounds(block.offsets, block.ts, times[:1] if fixed else times, self.source.lookback_ms)
         index = np.maximum(hi - 1, 0)
         if block.sample_count == 0:
@@ -269,7 +270,7 @@ class Evaluator:
             return Windows(list(block.labels), drop, offsets, ts, values, ends, node.range_ms, grid.times)
         if isinstance(node, Subquery):
             ends = grid.reference(node.at, node.offset_ms)
-            times = subquery_grid(node, ends)
+            times = subquery_grid(node, ends, self.source.max_samples)
             if not len(times):
                 nothing = np.empty(0, np.int64)
                 return Windows(
@@ -427,6 +428,7 @@ class Evaluator:
 
     def _range_function(self, node: Call, grid: Grid) -> Frame:
         windows, p0, p1 = self._range_arguments(node, grid)
+        self._check_size(len(windows.labels), grid.steps)
         parts = list(self.range_blocks(RANGE_OPS[node.function], windows, p0, p1))
         if not parts:
             return Frame.empty(grid.steps)

@@ -166,7 +166,7 @@ class _Translator:
             case "MatrixSelector":
                 length = _ms(node.range)
                 if length <= 0:
-                    raise self.fail("duration must be greater than 0", "[")
+                    raise self.fail("duration must be greater than 0")
                 return self.selector(node.vector_selector, length)
             case "SubqueryExpr":
                 step = _ms(node.step) if node.step is not None else None

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiops.core.errors import QueryError
+from aiops.core.series import Matcher, MatchOp
+from aiops.promql.parse import inject_matchers, parse, parse_selector, selectors_of
+from aiops.promql.plan import Number, Selector, String, number_text
+
+GOOD = [
+    "5m", "0x1f", "0b11", "1_000", "-1^2", "x", 'x{a="b",c!~"d|e"}', "x[5m]", "x[300]", "x offset -5m", "x @ -1.5",
+    "x @ start() offset 1h", "rate(x[5m:])", "x[1h:30s] @ end()", "sum by (a, b) (x)", "sum(x) without (a)",
+    "topk(3, x)", 'count_values("v", x)', "a + on (x) group_left (y) b", "a and on () b", "a == bool b",
+    '{"a.b", "c.d"="e"}', 'sum by ("a.b") (x)', "2 ^ 3 ^ 2", "(1 + 2) * 3", "- (x)", "sum", "end", "1 + 2 / (3 * 1)",
+    "label_replace(x, 'a', '$1', 'b', '(.*)')", "`a\\n`", '"\\u00e9\\xff"', "a or b unless c", "x > bool - 1",
+    "histogram_quantile(0.9, sum by (le) (rate(x_bucket[5m])))", "a + ignoring (x) group_right () b", "NaN", "-Inf",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_prints_what_reads_back_the_same(text: str) -> None:
+    plan = parse(text)
+    again = parse(str(plan))
+    assert str(again) == str(plan)
+    if "NaN" not in text:
+        assert again == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("foo bar", "1:5", "unexpected identifier 'bar'"),
+        ("rate(x", "1:5", "unclosed left parenthesis"),
+        ("x)", "1:2", "unexpected right parenthesis"),
+        ("x{a=\n'b'", "1:2", "unclosed left brace"),
+        ("sum(\n  ratte(x[5m])\n)", "2:3", 'unknown function with name "ratte"'),
+        ("x{a=~'['}", "1:6", "invalid regular expression"),
+        ("1 + ", "1:5", "unexpected end of input"),
+        ("", "1:1", "no expression found"),
+        ("a & b", "1:3", "unexpected character: '&'"),
+        ("'open", "1:1", "unterminated quoted string"),
+        ("x[5m", "1:2", "unclosed left bracket"),
+        ("x @ 1e13", "1:5", "timestamp out of bounds"),
+        ("x @ inf", "1:5", "timestamp out of bounds"),
+        ("rate(x)", "1:1", "expected type matrix"),
+        ("1 == 1", "1:1", "must use BOOL"),
+        ("{}", "1:1", "at least one non-empty matcher"),
+        ("{a=~'.*'}", "1:1", "at least one non-empty matcher"),
+        ("x{__name__='y'}", "1:1", "must not be set twice"),
+        ("1 2", "1:3", "unexpected number '2'"),
+        ("5mx", "1:1", "bad number or duration"),
+        ("x[0s]", "1:1", "must be greater than 0"),
+        ("a + on(x) group_left(x) b", "1:8", "ON and GROUP clause"),
+        ('"\\q"', "1:2", "unknown escape"),
+    ],
+)
+def test_says_what_is_wrong_and_where(text: str, where: str, what: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        parse(text)
+    assert caught.value.message.startswith(f"{where}: parse error: ")
+    assert what in caught.value.message
+    assert caught.value.kind == "bad_data"
+
+
+def test_suggests_the_nearest_function() -> None:
+    with pytest.raises(QueryError, match=r"Did you mean 'rate'"):
+        parse("ratte(x[5m])")
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 5000, "(" * 300 + "1" + ")" * 300, "-" * 5000 + "1", "1" + "+1" * 50_000, "x" * 200_000]
+)
+def test_refuses_what_would_exhaust_the_stack(text: str) -> None:
+    with pytest.raises(QueryError):
+        parse(text)
+
+
+def test_literals() -> None:
+    assert parse("0x1F") == Number(31)
+    assert parse("1h30m") == Number(5400)
+    assert parse("'a\\x62\\u00e9\\n'") == String("abé\n")
+    at = parse("x @ -1.5")
+    assert isinstance(at, Selector)
+    assert at.at == -1500
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="xyab(){}[]@:,=~!\"'`\\+-*/^%<> \n#0159.msh_ébyonrate", max_size=40))
+def test_any_text_parses_or_is_a_query_error(text: str) -> None:
+    try:
+        plan = parse(text)
+    except QueryError:
+        return
+    assert str(parse(str(plan))) == str(plan)
+
+
+@given(st.floats())
+def test_numbers_read_back_the_same(value: float) -> None:
+    text = number_text(value)
+    assert "e" not in text.lower()
+    again = float(text)
+    assert again == value or (math.isnan(again) and math.isnan(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.1, "0.1"), (1e21, "1" + "0" * 21), (1e-7, "0.0000001"), (-1.5e-5, "-0.000015"), (math.inf, "+Inf"), (5, "5")],
+)
+def test_numbers_print_as_in_go(value: float, text: str) -> None:
+    assert number_text(value) == text
+
+
+def test_selectors_and_injection() -> None:
+    query = 'sum(rate(a[5m])) / on () b{x="y"} offset 1m or max_over_time(c[1h:1m])'
+    assert [s.name for s in selectors_of(query)] == ["a", "b", "c"]
+    scope = Matcher("team", MatchOp.EQUAL, 'o"ps')
+    scoped = inject_matchers(query, [scope])
+    assert all(scope in s.matchers for s in selectors_of(scoped))
+    assert parse_selector('up{job="x"}') == (
+        Matcher("__name__", MatchOp.EQUAL, "up"),
+        Matcher("job", MatchOp.EQUAL, "x"),
+    )
+    for text in ("rate(up[5m])", "up[5m]", "up offset 5m", "1"):
+        with pytest.raises(QueryError, match="series selector"):
+            parse_selector(text)
+
+
+def test_experimental_functions_are_off_by_default() -> None:
+    with pytest.raises(QueryError, match="not enabled"):
+        parse("mad_over_time(x[5m])", experimental=False)
+    with pytest.raises(QueryError, match="experimental"):
+        parse("limitk(2, x)", experimental=False)
