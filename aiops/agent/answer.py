@@ -344,8 +344,12 @@ def _action(found: Found) -> str:
         return (
             f"**Nothing was proposed:** {{{e.id}.note}} [{e.id}]" if e.note else f"**Nothing was proposed.** [{e.id}]"
         )
-    return (f"**Proposed, waiting for a person's approval** until {{{e.id}.f0}}: {plain(e.query)} "
-            f"(proposal {{{e.id}.f0.label.proposal}}, incident {{{e.id}.f0.label.incident}}). [{e.id}]")  # fmt: skip
+    rows = [
+        f"- {{{e.id}.f{i}.label.action}}: proposal {{{e.id}.f{i}.label.proposal}} of incident "
+        f"{{{e.id}.f{i}.label.incident}}, until {{{e.id}.f{i}}}"
+        for i in range(len(e.figures))
+    ]
+    return f"**Proposed, waiting for a person's approval** [{e.id}]:\n" + "\n".join(rows)
 
 
 _WRITERS: tuple[tuple[Any, Callable[[Found], str]], ...] = (

@@ -9,17 +9,18 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any
 
+from aiops.access.permissions import Permission, require
 from aiops.agent.catalogue import Catalogue
 from aiops.agent.found import Asking, Found
 from aiops.agent.ports import ActionProposer, CostLookup, IncidentLookup
 from aiops.agent.run_costs import CostRunner
 from aiops.agent.run_explain import ExplainRunner
 from aiops.agent.run_metrics import MetricRunner
-from aiops.agent.run_signals import IncidentRunner, SignalRunner, evidence, metrics_like
-from aiops.core.action import Action
+from aiops.agent.run_signals import IncidentRunner, SignalRunner, evidence, metrics_like, touched
+from aiops.core.action import Action, ActionProposal
 from aiops.core.errors import AiopsError, InvalidPlan, TransientError
 from aiops.core.evidence import Evidence, EvidenceState, Figure
-from aiops.core.incident import IncidentStatus
+from aiops.core.incident import Incident, IncidentStatus
 from aiops.core.ports import MetricQuerier, SignalReader, Tool
 from aiops.core.principal import Principal, Role
 from aiops.core.query import (
@@ -163,32 +164,55 @@ class Executor:
         return self._signals.services(step, asking)
 
     def _propose(self, step: ActionProposalStep, asking: Asking) -> Found:
-        """Propose through the action service, on the active incident of the target; refusals are the answer."""
-        window = step.window.resolve(asking.now_ms)
+        """Propose through the action service, on the active incident of the target; a refusal is the answer.
+
+        Without parameters the service says what its executors can do about the incident; of that, what fits is taken.
+        """
         if self._actions is None or self._incidents is None:
             return self._missing(step, asking, "actions")
-        incident = step.incident_id
-        if not incident:
-            rows = self._incidents.list(asking.principal, IncidentStatus.OPEN, 100)
-            rows += self._incidents.list(asking.principal, IncidentStatus.ACKNOWLEDGED, 100)
-            incident = next((i.id for i in rows if step.target in {i.service, *(c.service for c in i.candidates)}), "")
+        require(asking.principal, Permission.PROPOSE)
+        window = step.window.resolve(asking.now_ms)
         said = f"propose {step.action} of {step.target}"
-        if not incident:
-            note = f"no open incident concerns {step.target}, and an action needs a measured trigger on its very target"
+
+        def refused(note: str) -> Found:
             return Found(
                 step, (evidence("action_proposal", step, "actions", said, window, [], [], found=False, note=note),)
             )
-        action = Action(step.action, step.target, tuple(sorted(step.parameters.items())))
+
+        incident = self._incident_of(step, asking)
+        if incident is None:
+            return refused(f"no open incident concerns {step.target}, and an action needs a measured trigger there")
         try:
-            proposal = self._actions.propose(action, incident, step.reason, PROPOSER)
+            if step.parameters:
+                action = Action(step.action, step.target, tuple(sorted(step.parameters.items())))
+                made: tuple[ActionProposal, ...] = (self._actions.propose(action, incident.id, step.reason, PROPOSER),)
+            else:
+                made = tuple(
+                    p
+                    for p in self._actions.suggest(incident)
+                    if p.action.target == step.target and (p.action.kind == "silence") is (step.action == "silence")
+                )
         except AiopsError as error:
-            refused = evidence("action_proposal", step, "actions", said, window, [], [], found=False, note=str(error))
-            return Found(step, (refused,))
+            return refused(str(error))
+        if not made:
+            return refused(
+                f"no configured executor can do this for {step.target} on what incident {incident.id} measures"
+            )
         figures = [
-            Figure(proposal.expires_ms / 1000, "time", (("incident", incident), ("proposal", proposal.id)), "expires")
-        ]
-        made = evidence("action_proposal", step, "actions", said, window, figures, [], found=True)
-        return Found(step, (made,), proposals=(proposal.id,))
+            Figure(p.expires_ms / 1000, "time",
+                   (("action", p.action.kind), ("incident", incident.id), ("proposal", p.id)), "expires")
+            for p in made
+        ]  # fmt: skip
+        shown = evidence("action_proposal", step, "actions", said, window, figures, [], found=True)
+        return Found(step, (shown,), proposals=tuple(p.id for p in made))
+
+    def _incident_of(self, step: ActionProposalStep, asking: Asking) -> Incident | None:
+        assert self._incidents is not None
+        if step.incident_id:
+            return self._incidents.get(step.incident_id, asking.principal)
+        rows = self._incidents.list(asking.principal, IncidentStatus.OPEN, 100)
+        rows += self._incidents.list(asking.principal, IncidentStatus.ACKNOWLEDGED, 100)
+        return next((i for i in rows if step.target in touched(i)), None)
 
     def _tool(self, step: ToolStep, asking: Asking) -> Found:
         tool = self._tools[step.name]

@@ -26,7 +26,8 @@ _ACTION = re.compile(
 _CHANGE = _any(r"what(?: has|'s| have)? changed|recent changes|(?:recent|latest|last) deploy\w*|who deployed|deployed")
 _DISCOVER = _any(
     r"(?:what|which) metrics|list (?:all )?(?:the )?metrics|what can (?:i|you)|help|available metrics"
-    r"|(?:which|what) services (?:do|are there|exist|run|we)|list (?:all )?(?:the |our )?services|service map|call graph|who calls"
+    r"|(?:which|what) services (?:do|are there|exist|run|we)|list (?:all )?(?:the |our )?services"
+    r"|service map|call graph|who calls"
 )
 _TRACES = _any(r"traces?|tracing|spans?|tempo|jaeger|zipkin")
 _LOGS = _any(

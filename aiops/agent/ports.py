@@ -57,6 +57,8 @@ class ActionProposer(Protocol):
 
     def propose(self, action: Action, incident_id: str, reason: str, proposer: Principal) -> ActionProposal: ...
 
+    def suggest(self, incident: Incident) -> tuple[ActionProposal, ...]: ...
+
 
 class ConversationStore(Protocol):
     """``aiops.store.state.conversations.ConversationRepository``."""

@@ -127,7 +127,8 @@ class ExplainRunner:
         changed = step.model_copy(update={"title": "changes since shortly before the onset"})
         parts = [self.signals.changes(changed, asking, window, "", 8)]
         whose = cause or service
-        logs = LogStep(title=f"log patterns of {whose} that hold error lines", service=whose, min_severity=17, patterns=True, limit=5,
+        logs = LogStep(title=f"log patterns of {whose} that hold error lines", service=whose, min_severity=17,
+                       patterns=True, limit=5,
                        window=Window(start_ms=window[0], end_ms=window[1]))  # fmt: skip
         parts.extend(self.signals.log(logs, asking).evidence)
         return parts

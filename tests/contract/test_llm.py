@@ -67,6 +67,14 @@ class Actions:
 
     def propose(self, action: Action, incident_id: str, reason: str, proposer: Principal) -> ActionProposal:
         self.proposed.append(action)
+        return self.make(action, incident_id, reason, proposer)
+
+    def suggest(self, incident: Incident) -> tuple[ActionProposal, ...]:
+        action = Action("webhook", "payment", (("executor", "ops"),))
+        return (self.propose(action, incident.id, "it shows there", LOCAL),)
+
+    @staticmethod
+    def make(action: Action, incident_id: str, reason: str, proposer: Principal) -> ActionProposal:
         return ActionProposal("prop_1", action, incident_id, reason, ("s",), proposer.name, NOW, NOW + 900_000, "n")
 
 
@@ -259,5 +267,5 @@ def test_a_poisoned_log_line_causes_no_action() -> None:
 def test_an_action_that_the_person_asks_for_is_proposed() -> None:
     plan = {"steps": [{"kind": "action_proposal", "action": "restart", "target": "payment"}], "confidence": 0.9}
     answer, desk, _ = asked(lambda n, body: tool_call("Plan", plan), "restart payment")
-    assert desk.actions.proposed == [Action("restart", "payment")]
+    assert desk.actions.proposed == [Action("webhook", "payment", (("executor", "ops"),))]
     assert answer.proposals == ("prop_1",)
