@@ -22,6 +22,8 @@ STEP_DAYS = 3
 LATE_DAYS = 3
 CREEP_WEEKS = 8
 CREEP_MADS = 3.0
+CREEP_JUMP = 0.55
+"""Share of the whole rise that two weeks may bring; more is a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,15 @@ def find(days: Days, amounts: Money, variation: float, smallest: float) -> list[
                     )
                 )
         creep = _creep(group, amounts[group], variation, smallest)
-        if creep is not None and not any(
-            e.group == group and e.kind == "step" and e.last >= creep.first and e.excess > 0 for e in found
-        ):
+        if creep is not None:
+            found = [e for e in found if e.group != group or e.first < creep.first or not _part_of(e, creep)]
             found.append(creep)
     return sorted(found, key=lambda e: (e.first, e.group))
+
+
+def _part_of(episode: Episode, creep: Episode) -> bool:
+    """A day that stands out only because the ground rises is told as the rise."""
+    return 0 < episode.amount - episode.expected <= 1.5 * (creep.amount - creep.expected)
 
 
 def _runs(hits: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -133,7 +139,9 @@ def _creep(group: int, amounts: Money, variation: float, smallest: float) -> Epi
     excess_a_day = float(line[-1] - line[0])
     if growth <= variation or rising < CREEP_WEEKS - 3 or excess_a_day < smallest:
         return None
-    if slope * (CREEP_WEEKS - 1) < CREEP_MADS * scatter or float(np.diff(y).max()) > 0.6 * slope * (CREEP_WEEKS - 1):
+    if slope * (CREEP_WEEKS - 1) < CREEP_MADS * scatter:
+        return None
+    if float((y[2:] - y[:-2]).max()) > CREEP_JUMP * float(y[-1] - y[0]):
         return None
     excess = float((line - line[0]).sum() * 7)
     first = len(amounts) - span

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aiops.agent.units import humanise
 from aiops.core.cost import CostSeries
 from aiops.core.untrusted import Untrusted
 from aiops.reports.axes import value_ticks
 from aiops.reports.canvas import ALARM, AXIS, INK, MUTED, PALETTE, Canvas, Key, Plot, fit, text_width, tint
 from aiops.reports.lines import MAX_COLOURS, Times, Values, grid
+from aiops.reports.units import humanise
 
 DAY_MS = 86_400_000
 
@@ -41,7 +41,7 @@ def stacked_png(
     keys = [
         Key(n, c, humanise(float(v.sum()), costs.currency), "box") for (n, v), c in zip(layers, colours, strict=True)
     ]
-    if len(costs.days) and int(costs.days[-1]) + DAY_MS > costs.newest_ms:
+    if amounts[:, costs.days + DAY_MS > costs.newest_ms].any():
         keys.append(Key("pale: not complete yet", (209, 213, 219), shape="box"))
     canvas = Canvas(
         width, height, title=title, subtitle=subtitle, keys=keys, y_labels=labels, simulated=simulated

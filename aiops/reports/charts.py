@@ -60,8 +60,10 @@ def chart_for(
 ) -> bytes | None:
     """The picture of a piece of evidence, ``None`` where it holds nothing to draw.
 
-    Costs by day become stacked bars, series lines, single values (an instant query, or figures) ranked bars.
+    Costs by day become stacked bars, series lines, single values (an instant query, or figures) ranked bars. Evidence
+    whose labels or query say ``simulated="true"`` is marked so.
     """
+    simulated = simulated or _simulated(evidence)
     title = evidence.title
     window = window_text(evidence.start_ms, evidence.end_ms, ZoneInfo(zone))
     costs = _daily_costs(evidence)
@@ -87,6 +89,11 @@ def terminal_for(evidence: Evidence, width: int = 80, zone: str = "UTC") -> str:
         return text_charts.chart(evidence.series, width=width, unit=evidence.unit, zone=zone, title=evidence.title)
     items, unit = _values(evidence)
     return text_charts.bars(items, width=width, unit=unit, title=evidence.title) if items else ""
+
+
+def _simulated(evidence: Evidence) -> bool:
+    labels = evidence.series.labels if evidence.series is not None else tuple(f.labels for f in evidence.figures)
+    return 'simulated="true"' in evidence.query or any(("simulated", "true") in pairs for pairs in labels)
 
 
 def _over_time(block: SampleBlock) -> bool:

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from aiops.agent.units import humanise
 from aiops.core.cost import BudgetState, CostComparison, CostForecast, CostSeries
 from aiops.core.ports import Clock, system_clock
 from aiops.core.principal import Principal
@@ -17,6 +16,7 @@ from aiops.cost.service import CostService
 from aiops.reports import render, terminal
 from aiops.reports.axes import window_text
 from aiops.reports.bars import stacked_png
+from aiops.reports.units import humanise
 
 DAY_MS = 86_400_000
 WINDOW_DAYS = 30

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from aiops.agent.units import humanise
 from aiops.core.series import METRIC_NAME, Labels, SampleBlock
 from aiops.core.untrusted import Untrusted
 from aiops.reports.axes import time_ticks, value_ticks, window_text
@@ -28,6 +27,7 @@ from aiops.reports.canvas import (
     text_width,
     tint,
 )
+from aiops.reports.units import humanise
 
 MAX_COLOURS = len(PALETTE)
 
@@ -70,7 +70,7 @@ def lines_of(block: SampleBlock) -> list[Line]:
 
 def series_names(labels: Sequence[Labels]) -> list[str]:
     """Short names: the metric name where it differs or is all there is, then labels that are not the same for all."""
-    common = set(labels[0]).intersection(*labels[1:]) if len(labels) > 1 else set()
+    common = set(labels[0]).intersection(*labels[1:]) if len(labels) > 1 else {("simulated", "true")}
     names = []
     for pairs in labels:
         own = [(k, v) for k, v in pairs if (k, v) not in common]

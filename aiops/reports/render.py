@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from aiops.agent.units import humanise
 from aiops.core.untrusted import Untrusted
 from aiops.reports.charts import data_uri
+from aiops.reports.units import humanise
 
 
 def html(template: str, **values: Any) -> str:

@@ -7,12 +7,12 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from aiops.agent.units import humanise
 from aiops.core.cost import CostSeries
 from aiops.core.series import SampleBlock
 from aiops.core.untrusted import Untrusted
 from aiops.reports.axes import time_ticks, value_ticks
 from aiops.reports.lines import Line, Values, lines_of
+from aiops.reports.units import humanise
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -1,4 +1,4 @@
-"""One scale for a whole axis. Single values are worded by :func:`aiops.agent.units.humanise`, as answers are.
+"""One scale for a whole axis; single values are worded as answers are.
 
 Units are UCUM-like: ``s``, ``By``, ``1``, ``%``, ``By/s``, ``/s``, ``USD``; ``ratio`` is a share of one, in percent.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from aiops.agent import units as worded
+
 _TIME = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d"))
 _BYTES = ((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB"), (2.0**40, "TiB"), (2.0**50, "PiB"))
 _COUNT = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
 _ALIASES = {
     "seconds": "s", "second": "s", "bytes": "By", "byte": "By", "B": "By", "percent": "%", "milliseconds": "ms",
-    "Cel": "°C",
+    "1/s": "/s",
 }  # fmt: skip
 
 
@@ -23,6 +25,15 @@ class Scale:
 
     factor: float
     suffix: str
+
+
+def humanise(value: float, unit: str) -> str:
+    """One value with its unit, as answers word it.
+
+    >>> humanise(0.0123, "seconds"), humanise(12.34, "1/s")
+    ('12.3 ms', '12.3/s')
+    """
+    return worded.humanise(value, _ALIASES.get(unit, unit))
 
 
 def is_money(unit: str) -> bool:
@@ -46,7 +57,7 @@ def scale_for(largest: float, unit: str) -> Scale:
     elif base == "%":
         return Scale(1.0, "%" + per)
     else:
-        word = base.strip("{}") if base != "1" else ""
+        word = "°C" if base == "Cel" else base.strip("{}") if base != "1" else ""
         factor, prefix = _pick(_COUNT if largest >= 10_000 else _COUNT[:1], largest)
         return Scale(factor, " ".join(p for p in (prefix, word + per) if p))
     factor, suffix = _pick(steps, largest * base_factor)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import anyio.to_thread
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from slack_bolt import App, BoltRequest
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.authorization import AuthorizeResult
@@ -65,6 +65,11 @@ class SlackOptions(PluginOptions):
     workers: int = Field(4, ge=1, le=32)
     queue: int = Field(32, ge=1)
     timeout_s: float = Field(10.0, gt=0, le=30)
+
+    @field_validator("others", mode="before")
+    @classmethod
+    def nobody(cls, value: object) -> object:
+        return value or None
 
 
 class Slack(ChatSurface[SlackOptions]):

@@ -51,12 +51,16 @@ def test_a_monthly_fee_is_expected_from_the_second_month_on() -> None:
     assert int(DAYS[find(late)[-1].first]) == date("2026-08-20")
 
 
-def test_slow_growth_is_a_creep() -> None:
-    growth = np.where(np.arange(N) > N - 70, 1.006 ** (np.arange(N) - (N - 70)), 1.0)
-    kinds = {e.kind for e in find(rhythm() * growth)}
-    assert kinds & {"creep", "step"}
-    slow = np.where(np.arange(N) > N - 70, 1.0045 ** (np.arange(N) - (N - 70)), 1.0)
-    assert find(rhythm() * slow)
+@pytest.mark.parametrize("weekly", [0.035, 0.05, 0.08])
+def test_slow_growth_is_a_creep_and_a_step_is_not(weekly: float) -> None:
+    growth = (1 + weekly) ** (np.maximum(np.arange(N) - (N - 63), 0) / 7)
+    found = find(rhythm() * growth)
+    assert "creep" in {e.kind for e in found}
+    creep = next(e for e in found if e.kind == "creep")
+    assert creep.amount / creep.expected == pytest.approx((1 + weekly) ** 7, rel=0.1)
+    stepped = rhythm()
+    stepped[-20:] *= 1.3
+    assert {e.kind for e in find(stepped)} == {"step"}
 
 
 def test_missing_bills_of_the_newest_days_are_not_a_fall() -> None:

@@ -199,6 +199,9 @@ def test_evidence_chooses_its_chart() -> None:
     assert "expected" in drawn
     assert "days" not in drawn
     assert charts.chart_for(evidence()) is None
+    marked = SampleBlock.build([(labels_of({"i": "a", "simulated": "true"}), line().ts, line().values)])
+    assert has(charts.chart_for(evidence(series=marked)) or b"", canvas.AMBER)
+    assert not has(charts.chart_for(evidence(series=series)) or b"", canvas.AMBER)
     assert charts.terminal_for(evidence()) == ""
 
 
