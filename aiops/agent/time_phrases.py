@@ -15,7 +15,7 @@ SECONDS = {
 }  # fmt: skip
 _UNIT = r"(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|weeks?|months?|years?)"
 _NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "ten": 10, "few": 3}
-_COUNT = r"(\d+(?:\.\d+)?|a few|a couple of|an?|one|two|three|four|five|six|ten)"
+_COUNT = r"(\d+(?:\.\d+)?|a few|few|a couple of|couple of|an?|one|two|three|four|five|six|ten)"
 LONGEST_S = 400 * 86400.0
 
 _AGO = re.compile(
@@ -47,7 +47,7 @@ class TimePhrase:
 
 def seconds(count: str | None, unit: str) -> float:
     """A count in words or digits and a unit, in seconds, capped at 400 days."""
-    word = (count or "1").replace("a few", "few").replace("a couple of", "two").strip()
+    word = (count or "1").replace("a few", "few").replace("a couple of", "two").replace("couple of", "two").strip()
     number = float(_NUMBERS[word]) if word in _NUMBERS else float(word)
     key = unit if unit in SECONDS else unit.rstrip("s")
     return min(max(number * SECONDS[key], 1.0), LONGEST_S)
