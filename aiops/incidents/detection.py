@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -24,9 +23,9 @@ from aiops.incidents.episodes import Narrow, alert_of
 from aiops.incidents.readings import Reader, Readings
 from aiops.incidents.thresholds import Policy, calibrate
 from aiops.incidents.watch import WatchEntry, watch_list
-from aiops.incidents.watched import WARM_UP_STEPS, WatchedGroup, entries_of, ripe
+from aiops.incidents.watched import WARM_UP_STEPS, DetectionStatus, GroupStatus, WatchedGroup, entries_of, ripe
 from aiops.models.serving import Scorer
-from aiops.models.training import Progress, Trainer, silent
+from aiops.models.training import UNREGISTERED, Progress, Trainer, silent
 from aiops.settings import DetectionSettings, IncidentSettings
 
 log = logging.getLogger(__name__)
@@ -35,8 +34,8 @@ MAX_POINTS = 20_160
 """Longest training window in steps: fourteen days of minutes."""
 MAX_CATCH_UP = 240
 """Steps read at most after a pause; older ones are let go."""
-JOIN_EVERY = 10
-"""Steps between two looks for new series and metrics."""
+LOOK_EVERY = 10
+"""Steps between two looks for another champion, new metrics and new series."""
 
 
 class EpisodeRepository(Protocol):
@@ -45,29 +44,6 @@ class EpisodeRepository(Protocol):
     def save_anomalies(self, anomalies: Sequence[Anomaly]) -> None: ...
 
     def open_anomalies(self) -> Sequence[Anomaly]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStatus:
-    """One model's group: ``watched`` series are scored, ``warming`` ones have too few points yet."""
-
-    model: str
-    step_ms: int
-    watched: int
-    warming: int
-    open: int
-    last_step_ms: int
-    reference: str
-
-
-@dataclass(frozen=True, slots=True)
-class DetectionStatus:
-    """``source`` is empty, or why the metrics source could not be read; ``refused`` are entries it would not answer."""
-
-    groups: tuple[GroupStatus, ...]
-    source: str = ""
-    refused: tuple[tuple[str, str], ...] = ()
-    training: bool = False
 
 
 class DetectionLoop:
@@ -213,25 +189,42 @@ class DetectionLoop:
 
     def restore(self) -> bool:
         """Serve the registry's champions and take up the episodes that were open; true if every group has one."""
-        found = 0
-        for group in self._groups:
-            try:
-                served = self._scorer.load_champion(self._trainer.registry, group.model)
-            except AiopsError as error:
-                log.warning("the champion of %s cannot be served: %s", group.model, error)
-                continue
-            if served is None or served.state.step_ms != group.step_ms:
-                continue
-            with self._stepping:
-                if group.install(served.state, self._watched(group)):
-                    closed = self._closed(group, self._clock())
-                    group.present = group.entries
-                    group.last_ms = max(served.last_ms, closed - WARM_UP_STEPS * group.step_ms)
-                    group.judged_ms = closed - group.step_ms
-                    group.take_up(self._repository.open_anomalies())
-                    found += 1
+        found = [self._restore_group(group) for group in self._groups]
         self._share_budget()
-        return found == len(self._groups)
+        return all(found)
+
+    def _restore_group(self, group: WatchedGroup) -> bool:
+        try:
+            served = self._scorer.load_champion(self._trainer.registry, group.model)
+        except AiopsError as error:
+            log.warning("the champion of %s cannot be served: %s", group.model, error)
+            return False
+        if served is None or served.state.step_ms != group.step_ms:
+            return False
+        with self._stepping:
+            first = group.judge is None
+            if not group.install(served.state, self._watched(group)):
+                return False
+            self._scorer.serve(group.model, served.state, served.reference, served.last_ms)
+            closed = self._closed(group, self._clock())
+            group.last_ms = max(served.last_ms, closed - WARM_UP_STEPS * group.step_ms)
+            if first:
+                group.present, group.judged_ms = group.entries, closed - group.step_ms
+                group.take_up(self._repository.open_anomalies())
+        return True
+
+    def follow_registry(self) -> None:
+        """Serve another version where a person has promoted it or rolled back to it."""
+        with self._training:
+            for group in self._groups:
+                served = self._scorer.served(group.model)
+                if served is None or served.reference == UNREGISTERED:
+                    continue
+                champion = self._trainer.registry.get(group.model)
+                if champion is not None and champion.reference != served.reference:
+                    log.info("serving %s in place of %s", champion.reference, served.reference)
+                    self._restore_group(group)
+        self._share_budget()
 
     def train(self, now_ms: int, progress: Progress | None = None) -> int:
         """Fit every group on its trailing window and put the result in service; returns the series now watched.
@@ -320,7 +313,7 @@ class DetectionLoop:
                 changed |= group.judge_steps(readings, self._scorer)
                 group.note_new(readings, self._settings.max_series - len(group.series))
         self._tell(changed)
-        self._look_for_new(now_ms)
+        self._look_around(now_ms)
         return list(changed.values())
 
     def _tell(self, changed: dict[str, Anomaly]) -> None:
@@ -362,13 +355,17 @@ class DetectionLoop:
 
     # ---------------------------------------------------------------- new series
 
-    def _look_for_new(self, now_ms: int) -> None:
-        """Every few steps, off the loop's thread."""
-        looking = [g for g in self._groups if g.judge is not None and g.steps and g.steps % JOIN_EVERY == 0]
-        if self._training.locked() or self._stop.is_set():
+    def _look_around(self, now_ms: int) -> None:
+        """Every few steps, off the loop's thread: another champion, new metrics, new series."""
+        due = any(g.judge is not None and g.steps and g.steps % LOOK_EVERY == 0 for g in self._groups)
+        if not due or self._training.locked() or self._stop.is_set():
             return
-        if any(g.due(now_ms) or len(g.present) < len(g.entries) for g in looking):
-            self._in_background(lambda: self.join_new(now_ms))
+
+        def look() -> None:
+            self.follow_registry()
+            self.join_new(now_ms)
+
+        self._in_background(look)
 
     def join_new(self, now_ms: int) -> int:
         """Fit the new series that have enough points, alone, and watch them too; returns how many joined."""

@@ -21,6 +21,29 @@ WARM_UP_STEPS = 64
 """Steps that a restored state is moved over before it judges, so that its memory is of the present."""
 
 
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """One model's group: ``watched`` series are scored, ``warming`` ones have too few points yet."""
+
+    model: str
+    step_ms: int
+    watched: int
+    warming: int
+    open: int
+    last_step_ms: int
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionStatus:
+    """``source`` is empty, or why the metrics source could not be read; ``refused`` are entries it would not answer."""
+
+    groups: tuple[GroupStatus, ...]
+    source: str = ""
+    refused: tuple[tuple[str, str], ...] = ()
+    training: bool = False
+
+
 @dataclass
 class WatchedGroup:
     """Not thread-safe; sizes may be read from other threads.

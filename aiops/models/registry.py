@@ -7,6 +7,7 @@ beside ours, and its usage reporting is off.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -173,15 +174,13 @@ class ModelRegistry:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        """The client, one caller at a time; MLflow's own deprecation warnings stay inside."""
-        with self._lock, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=".*deprecated.*")
+        """The client, one caller at a time."""
+        with self._lock:
             mlflow = _import_mlflow()
             try:
                 if self._made is None:
-                    self._made = self._connect(mlflow)
+                    with _quiet():
+                        self._made = self._connect(mlflow)
                 yield self._made
             except mlflow.exceptions.MlflowException as error:
                 text = f"The model registry refused: {str(error).splitlines()[0][:300]}"
@@ -245,12 +244,24 @@ class ModelRegistry:
         return Path(client.download_artifacts(version.run_id, file, folder)).read_bytes()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Deprecation warnings of MLflow's own code, all raised on its first use, stay inside."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*deprecated.*")
+        yield
+
+
+@functools.cache
 def _import_mlflow() -> Any:
     # MLflow reads this when it is first imported; without it it writes an installation id and reports its usage.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    import mlflow
-    import mlflow.exceptions
-    import mlflow.telemetry
+    with _quiet():
+        import mlflow
+        import mlflow.exceptions
+        import mlflow.telemetry
 
     telemetry: Any = mlflow.telemetry
     if telemetry.get_telemetry_client() is not None:

@@ -39,7 +39,8 @@ class Scorer:
             self._served[name] = Served(state, reference, last_ms)
 
     def load_champion(self, registry: ModelRegistry, name: str) -> Served | None:
-        """Serve the registry's champion, verified; ``None`` where there is none or another family trained it."""
+        """The registry's champion, verified, ready for :meth:`serve`; ``None`` where there is none, or where another
+        family or other options trained it."""
         version = registry.get(name)
         if version is None or version.family != self._detector.family:
             return None
@@ -47,8 +48,7 @@ class Scorer:
         if parameters.get("options") != self._detector.options.model_dump_json():
             return None
         state = registry.load_state(version)
-        self.serve(name, state, version.reference, int(parameters.get("end_ms", "0")))
-        return self.served(name)
+        return Served(state, version.reference, int(parameters.get("end_ms", "0")))
 
     def served(self, name: str) -> Served | None:
         with self._lock:

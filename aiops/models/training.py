@@ -32,6 +32,8 @@ CHUNK_POINTS = 2_000_000
 HIGH_QUANTILE = 0.99
 HIGH_SHARE_LIMIT = 0.25
 """A version stays challenger where more of the held-out scores exceed the fitted part's 99 % quantile."""
+UNREGISTERED = "unregistered"
+"""Reference of a state that no registry holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Trained:
 
     @property
     def reference(self) -> str:
-        return self.version.reference if self.version else "unregistered"
+        return self.version.reference if self.version else UNREGISTERED
 
 
 class Trainer:

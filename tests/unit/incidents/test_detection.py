@@ -313,6 +313,18 @@ def test_retraining_promotes_a_new_version_and_keeps_episodes(bench: Bench) -> N
     assert bench.loop.status().groups[0].reference == "anomaly-15s/2"
 
 
+def test_a_rollback_in_the_registry_is_followed(bench: Bench) -> None:
+    bench.loop.train(bench.now)
+    bench.run(3)
+    bench.loop.train(bench.now)
+    bench.registry.rollback("anomaly-15s")
+    bench.loop.follow_registry()
+    assert bench.loop.status().groups[0].reference == "anomaly-15s/1"
+    assert bench.run(5) == []
+    bench.shop.factor["latency", "cart"] = (bench.now + STEP, 5.0)
+    assert {a.model for a in bench.run(5)} == {"anomaly-15s/1"}
+
+
 def test_too_little_history_leaves_the_group_warming(folder: Path) -> None:
     bench = Bench(folder)
     bench.shop.services = dict.fromkeys(SERVICES, bench.now - 50 * STEP)
@@ -335,3 +347,14 @@ def test_the_same_query_twice_is_a_configuration_error(folder: Path) -> None:
 def test_series_ids_go_there_and_back() -> None:
     labels = labels_of({"service_name": 'a"b\\|é\ud800', "x": "1"})
     assert series_of(series_id("latency_p95", labels)) == ("latency_p95", labels)
+
+
+def test_a_champion_of_another_watch_list_is_not_served(bench: Bench) -> None:
+    bench.loop.train(bench.now)
+    bench.watch = (LATENCY,)
+    bench.loop = bench.make()
+    assert not bench.loop.restore()
+    assert not bench.loop.trained
+    assert bench.run(2) == []
+    assert bench.loop.train(bench.now) == 3
+    assert bench.run(2) == []

@@ -121,6 +121,8 @@ def test_the_scorer_serves_the_champion_and_moves_it_on(registry: ModelRegistry)
     assert served is not None
     assert served.last_ms == 399 * STEP
     assert served.reference == f"{NAME}/1"
+    assert scorer.served(NAME) is None
+    scorer.serve(NAME, served.state, served.reference, served.last_ms)
     scores = scorer.score_tick(NAME, batch(5, length=1, start=400 * STEP))
     assert scores.score.shape == (3, 1)
     after = scorer.served(NAME)
