@@ -40,6 +40,8 @@ LATE_ALERT_MS = 180_000
 """A rule alert starts after its ``for``; the fault is looked for this much earlier."""
 SPAN_INTERVALS, SPAN_INTERVAL_MS = 5, 240_000
 PATTERNS = 300
+FEW_CALLS = 20
+"""With fewer calls due in an interval, their absence says nothing."""
 CANDIDATES = 5
 _ERROR_WORDS = ("error", "exception", "fail", "timeout", "refused", "panic", "fatal", "killed")
 _KINDS = {"latency": MetricKind.LATENCY, "errors": MetricKind.ERRORS, "traffic": MetricKind.TRAFFIC,
@@ -154,6 +156,11 @@ class RootCauseAnalyser:
                 pair = edge.caller, edge.callee
                 wire.setdefault(pair, np.full(len(windows), np.nan))[k] = edge.wire_p50_ms
                 count.setdefault(pair, np.zeros(len(windows)))[k] = edge.count * 60_000.0 / max(end - start, 1)
+        for pair, seen_count in count.items():
+            usual = float(np.median(seen_count[:SPAN_INTERVALS]))
+            for k, (start, end) in enumerate(windows):
+                if usual * (end - start) / 60_000.0 < FEW_CALLS:
+                    count[pair][k] = np.nan
         nothing = np.full(len(windows), np.nan)
         rows = [SpanRow(b, "calls", a, nothing, wire[a, b], count[a, b]) for a, b in sorted(wire)]
         return rows, np.array([s for s, _ in windows], np.int64)
@@ -198,7 +205,7 @@ class RootCauseAnalyser:
                     after=b.count / since if b else 0.0,
                     is_error=is_error,
                     # A vanished line is only told from a rare one when enough of them are due.
-                    steady=steady and a is not None and a.count / past * since >= 5,
+                    steady=steady and a is not None and since >= 1.0 and a.count / past * since >= 10,
                     count=b.count if b else 0,
                 )
             )

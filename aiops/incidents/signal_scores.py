@@ -1,0 +1,128 @@
+"""What spans, logs and changes say of each service."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiops.incidents.metric_scores import CAP, ONSET_GUARD, SPREAD_FLOOR
+from aiops.incidents.ranking_case import Array, Case, ChangeRow, Frame, LogRow, SpanRow
+
+WIRE_WEIGHT = 1.2
+
+
+def score_spans(frame: Frame) -> tuple[Array, dict[int, str]]:
+    n = len(frame.services)
+    own, wire, lost = np.zeros(n), np.zeros(n), np.zeros(n)
+    words: dict[int, tuple[float, str]] = {}
+    pair_wire: dict[tuple[int, int], float] = {}
+    pair_usual: dict[tuple[int, int], tuple[float, float]] = {}
+    drops: dict[int, float] = {}
+    split = _span_split(frame.case)
+    if not 3 <= split < len(frame.case.span_times):
+        return own, {}
+    for row in frame.case.spans:
+        callee, caller = frame.at(row.service), frame.at(row.caller)
+        if callee is None:
+            continue
+        slow, before, after = _rise(row.own, split)
+        if slow > own[callee]:
+            own[callee] = slow
+            _keep(words, callee, slow, f"own time of {row.operation} {before:.3g} ms to {after:.3g} ms")
+        fallen = _drop(row, split)
+        if caller is not None and caller != callee:
+            drops[callee] = max(drops.get(callee, 0.0), fallen)
+            slow, before, after = _rise(row.wire, split)
+            if slow >= pair_wire.get((caller, callee), -1.0):
+                pair_wire[caller, callee], pair_usual[caller, callee] = slow, (before, after)
+    for row in frame.case.spans:
+        caller = frame.at(row.caller)
+        if caller is None:
+            continue
+        missing = _drop(row, split) * (1.0 - drops.get(caller, 0.0)) * 2.0
+        if missing > lost[caller]:
+            lost[caller] = missing
+            _keep(
+                words,
+                caller,
+                missing,
+                f"it calls {row.service} {row.operation} much less".replace(" calls much", " much"),
+            )
+    mass = sum(pair_wire.values())
+    for service in range(n):
+        mine = {p: v for p, v in pair_wire.items() if service in p}
+        if mine and mass > 0:
+            held = sum(mine.values())
+            wire[service] = held / len(mine) * (0.4 + 0.6 * held / mass)
+            pair = max(mine, key=lambda p: mine[p])
+            before, after = pair_usual[pair]
+            names = " to ".join(frame.services[i] for i in pair)
+            _keep(words, service, WIRE_WEIGHT * wire[service], f"wire time {names} {before:.3g} ms to {after:.3g} ms")
+    return own + WIRE_WEIGHT * wire + lost, {s: text for s, (score, text) in words.items() if score > 0.3}
+
+
+def _keep(words: dict[int, tuple[float, str]], service: int, score: float, text: str) -> None:
+    if score > words.get(service, (0.0, ""))[0]:
+        words[service] = (score, text)
+
+
+def _rise(values: Array, before: int) -> tuple[float, float, float]:
+    """(score, usual, now) of a duration row."""
+    past, now = values[:before], values[before:]
+    past, now = past[np.isfinite(past)], now[np.isfinite(now)]
+    if len(past) < 3 or not len(now):
+        return 0.0, float("nan"), float("nan")
+    high, median = float(np.quantile(past, 0.99)), float(np.median(past))
+    spread = max(float(np.quantile(past, 0.95) - np.quantile(past, 0.05)), SPREAD_FLOOR * median, 0.05)
+    excess = np.sort(np.maximum(now - high, 0.0) / spread)[::-1]
+    # Of many intervals a single one proves little; of one or two it is all there is.
+    single = 0.1 if len(excess) > 3 else 0.35
+    sustained = single * excess[0] + (1 - single) * excess[1] if len(excess) > 1 else 0.7 * excess[0]
+    return float(np.log1p(min(sustained, CAP))), median, float(now.max())
+
+
+def _span_split(case: Case) -> int:
+    """The first interval that may be faulty: a little before the told onset, which may be late."""
+    onset = min(case.onset, len(case.timestamps) - 1)
+    guard = int(case.timestamps[max(0, onset - ONSET_GUARD)]) if len(case.timestamps) else 0
+    return int(np.searchsorted(case.span_times, guard, side="left"))
+
+
+def _drop(row: SpanRow, split: int) -> float:
+    """Share of a steady operation's calls that went missing, 0 to 1."""
+    past, now = np.nan_to_num(row.count[:split]), row.count[split:]
+    now = now[np.isfinite(now)]
+    usual = float(np.quantile(past, 0.1)) if len(past) else 0.0
+    if usual < 3 or (past > 0).mean() < 0.9 or not len(now):
+        return 0.0
+    return float(np.clip(1.0 - now.min() / usual, 0.0, 1.0)) if now.min() < 0.5 * usual else 0.0
+
+
+def score_logs(frame: Frame) -> tuple[Array, dict[int, LogRow]]:
+    score = np.zeros(len(frame.services))
+    best: dict[int, LogRow] = {}
+    for row in frame.case.logs:
+        service = frame.at(row.service)
+        if service is None:
+            continue
+        value = 0.0
+        if row.after > 3.0 * row.before + 1e-9 and row.after > 0:
+            value = float(np.log1p(min(row.after - row.before, CAP))) * (1.0 if row.before == 0 else 0.5)
+            value *= 3.0 if row.is_error else 1.0
+        elif row.steady and row.before >= 3 and row.after == 0:
+            value = float(np.log1p(min(row.before, CAP)))
+        if value > score[service]:
+            score[service], best[service] = value, row
+    return np.minimum(score, 2.0 * np.log1p(CAP)), best
+
+
+def changes_near(frame: Frame, onset: int) -> dict[str, ChangeRow]:
+    """The last change of each service from 30 min before the onset to 2 min after it."""
+    case = frame.case
+    at = case.onset_ms
+    if at is None:
+        at = int(case.timestamps[min(onset, len(case.timestamps) - 1)]) if len(case.timestamps) else 0
+    near: dict[str, ChangeRow] = {}
+    for change in sorted(case.changes, key=lambda c: c.time_ms):
+        if at - 1_800_000 <= change.time_ms <= at + 120_000:
+            near[frame.alias.get(change.service, change.service)] = change
+    return near
