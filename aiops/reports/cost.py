@@ -180,7 +180,11 @@ def _expected(forecast: CostForecast) -> tuple[Card, ...]:
 
 def _days(compared: CostComparison) -> str:
     count = (compared.end_ms - compared.start_ms) // DAY_MS
-    return f"{count} complete day{'' if count == 1 else 's'}"
+    return _count(count, "complete day")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _rows(compared: CostComparison) -> tuple[Row, ...]:
@@ -200,12 +204,16 @@ def _completeness(
     newest = datetime.fromtimestamp(daily.newest_ms / 1000, ZoneInfo("UTC"))
     late = int(((daily.days + DAY_MS) > daily.newest_ms).sum())
     known = f"Bills in {currency} reach to {newest.day} {newest:%b %Y %H:%M} UTC"
-    notes.append(f"{known}; {late} day(s) of the window are not complete yet." if late else f"{known}; all complete.")
+    notes.append(
+        f"{known}; {_count(late, 'day')} of the window not complete yet." if late else f"{known}; all complete."
+    )
     total = daily.amounts.sum(axis=0)
     empty = [int(d) for d, v in zip(daily.days, total, strict=True) if v == 0 and d + DAY_MS <= daily.newest_ms]
     if empty:
         first = ", ".join(render.day(d) for d in empty[:3])
-        notes.append(f"{len(empty)} complete day(s) have no costs at all ({first}{', …' if len(empty) > 3 else ''}).")
+        notes.append(
+            f"No costs at all on {_count(len(empty), 'complete day')} ({first}{', …' if len(empty) > 3 else ''})."
+        )
     if not compared.before:
         notes.append("Nothing is stored for the period before, so changes say nothing.")
     if forecast.method != NO_COSTS:

@@ -61,7 +61,7 @@ def test_it_tells_totals_trend_forecast_budgets_and_anomalies() -> None:
         "tight: at risk",
         "euros: unknown",
         "90.00 USD on 2026-08-09 against 20.00 expected (+350%)",
-        "Bills in USD reach to 13 Aug 2026 00:00 UTC; 1 day(s) of the window are not complete yet.",
+        "Bills in USD reach to 13 Aug 2026 00:00 UTC; 1 day of the window not complete yet.",
         "written 13 Aug 2026 05:00 Europe/Berlin",
     ):
         assert said in made.text
