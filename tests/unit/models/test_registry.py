@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -88,3 +91,34 @@ def test_unknown_names_and_versions(tmp_path: Path) -> None:
     registry.promote("anomaly-60s", "1")
     with pytest.raises(NotFound, match="no champion before"):
         registry.rollback("anomaly-60s")
+
+
+_QUIET = """
+import socket, sys, threading
+from pathlib import Path
+seen = []
+def note(*arguments, **_):
+    seen.append(arguments)
+    raise OSError("no network here")
+socket.socket.connect = socket.getaddrinfo = note
+import numpy as np
+from aiops.core.anomaly import State
+from aiops.models.registry import ModelRegistry
+registry = ModelRegistry(Path(sys.argv[1]) / "data")
+state = State(("a",), 1000, {"x": np.zeros((1, 2), np.float32)})
+version = registry.log_training("m", state, family="f", dataset="d", parameters={}, metrics={})
+registry.promote("m", version.version)
+registry.load_state(registry.get("m"))
+assert not seen, seen
+assert not [t.name for t in threading.enumerate() if "elemetry" in t.name]
+"""
+
+
+def test_mlflow_reports_nothing_home(tmp_path: Path) -> None:
+    """In a process of its own: MLflow is silent under pytest anyway."""
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [sys.executable, "-c", _QUIET, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / ".config").exists()
