@@ -27,7 +27,8 @@ def router(services: Services) -> APIRouter:
     @routes.get("/readyz", responses={503: {"model": Readiness}})
     def ready() -> JSONResponse:
         """200 when every required component is ready, else 503; both list all components."""
-        found = readiness(services)
+        # Anyone may ask; with keys, what failed and why is for those who are signed in (see the status route).
+        found = readiness(services, details=services.settings.server.auth == "none")
         return JSONResponse(found.model_dump(), 200 if found.ready else 503)
 
     @routes.get("/metrics", response_class=PlainTextResponse)
@@ -38,13 +39,14 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def readiness(services: Services) -> Readiness:
+def readiness(services: Services, *, details: bool = True) -> Readiness:
     """States of all components; a required one that is degraded still serves."""
     components = services.components()
     serving = (ComponentState.READY, ComponentState.DEGRADED)
     return Readiness(
         ready=all(c.state in serving for c in components if c.required),
         components=[
-            ComponentOut(name=c.name, state=c.state.value, detail=c.detail, required=c.required) for c in components
+            ComponentOut(name=c.name, state=c.state.value, detail=c.detail if details else "", required=c.required)
+            for c in components
         ],
     )

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from aiops.api import edge
 from aiops.api.app import create_app
+from aiops.api.services import Component, ComponentState
 from aiops.core.errors import TransientError
 from tests.unit.api.conftest import House
 
@@ -170,3 +171,17 @@ def test_what_does_not_run_is_503(open_house: Callable[..., House]) -> None:
     reply = TestClient(app, base_url="http://127.0.0.1").post("/api/v1/ask", json={"question": "up?"})
     assert reply.status_code == 503
     assert "assistant" in reply.json()["detail"]
+
+
+def test_readiness_tells_strangers_no_details(open_house: Callable[..., House]) -> None:
+    parts = (
+        Component("store", ComponentState.READY, required=True),
+        Component("source:prod", ComponentState.DEGRADED, "connection to 10.0.0.7 refused"),
+        Component("promql", ComponentState.STARTING, "soon", required=True),
+    )
+    for auth, shown in (("none", True), ("keys", False)):
+        app = create_app(replace(open_house(auth=auth).services, components=lambda: parts))
+        reply = TestClient(app, base_url="http://127.0.0.1").get("/readyz")
+        assert reply.status_code == 503
+        assert [c["state"] for c in reply.json()["components"]] == ["ready", "degraded", "starting"]
+        assert ("10.0.0.7" in reply.text) is shown
