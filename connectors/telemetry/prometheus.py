@@ -8,8 +8,10 @@ is refused where that cannot be done.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -167,11 +169,10 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
         try:
             answer = self._client().custom_query(query, params={"time": time_ms / 1000})
         except PrometheusApiClientException as error:
-            said = str(error)
-            if "too many samples" in said:
+            status, answer = _refusal(str(error))
+            if isinstance(answer, dict) and "too many samples" in str(answer.get("error", "")):
                 raise _TooMuch from None
-            text = f"{self.name} refused the pull: {Untrusted(said).display(200)}"
-            raise (TransientError if " 5" in said[:22] or " 429" in said[:22] else PermanentError)(text) from None
+            raise self._failure(status, answer) from None
         except Timeout:
             raise TransientError(f"{self.name} did not answer within {self.options.timeout_s:g} s.") from None
         except RequestsConnectionError:
@@ -365,6 +366,18 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
             partial = True
             warnings.append(f"{left_out} series of native histograms were left out: they are not supported.")
         return QueryResult(kind, block, text, tuple(warnings), infos, partial, sorted=kind is ResultType.VECTOR)
+
+
+def _refusal(text: str) -> tuple[int, Any]:
+    """Status and JSON body of the library's ``HTTP Status Code 422 (b'…')``."""
+    match = re.match(r"HTTP Status Code (\d+) \((.*)\)\Z", text, re.DOTALL)
+    if match is None:
+        return 0, None
+    try:
+        body = ast.literal_eval(match.group(2))
+        return int(match.group(1)), json.loads(body)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return int(match.group(1)), None
 
 
 class _TooMuch(Exception):
