@@ -72,6 +72,7 @@ class TelemetryDatabase:
         self.clock = clock
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._idle: list[Callable[[], bool]] = []
+        self._reopened: list[Callable[[duckdb.DuckDBPyConnection], None]] = []
         self._closed = False
         self._failed = ""
         self._written = False
@@ -94,7 +95,8 @@ class TelemetryDatabase:
             "checkpoint_threshold": "64MB",
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "enable_external_access": True,
+            "enable_external_access": False,
+            "python_enable_replacements": False,
             "pandas_analyze_sample": 0,
         }
         if self.path is not None:
@@ -154,7 +156,7 @@ class TelemetryDatabase:
         try:
             yield cursor
         except duckdb.FatalException as error:
-            self._failed = _first_line(error)
+            self._fail(error)
             raise TransientError("The telemetry store failed and reopens.", retry_after_s=2) from error
         except duckdb.OutOfMemoryException as error:
             raise TransientError(
@@ -192,6 +194,10 @@ class TelemetryDatabase:
         """Run ``work`` on the writer thread between groups; it returns true when more is left."""
         self._idle.append(work)
 
+    def when_reopened(self, reload: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+        """Run ``reload`` on the writer thread after a reopening: what was in memory may differ from the file."""
+        self._reopened.append(reload)
+
     def _check_space(self) -> None:
         if self.path is None:
             return
@@ -207,10 +213,15 @@ class TelemetryDatabase:
         """Run ``work`` in a transaction; only on the writer thread or before any write."""
         tx = Transaction(self._con)
         self._con.execute("BEGIN TRANSACTION")
+        committing = False
         try:
             result = work(tx)
+            committing = True
             self._con.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
+            if committing or isinstance(error, duckdb.FatalException) or "invalidated" in str(error):
+                # Whether a commit that failed is on the disk shows only when the file is read again.
+                self._fail(error)
             try:
                 self._con.execute("ROLLBACK")
             except duckdb.Error as error:
@@ -253,9 +264,6 @@ class TelemetryDatabase:
         try:
             results = self.transaction(lambda tx: _apply(tx, jobs))
         except Exception as error:  # noqa: BLE001 - the writer's loop boundary: every failure goes to its caller
-            if isinstance(error, duckdb.FatalException) or "invalidated" in str(error):
-                self._failed = _first_line(error)
-                log.error("The telemetry store failed and will be reopened: %s", self._failed)
             if len(jobs) > 1 and not self._failed:
                 for job in jobs:
                     self._commit([job])
@@ -280,9 +288,14 @@ class TelemetryDatabase:
         except Exception as error:  # noqa: BLE001 - the writer's loop boundary
             log.warning("Maintenance of the telemetry store failed: %s", _first_line(error))
             if isinstance(error, duckdb.FatalException):
-                self._failed = _first_line(error)
+                self._fail(error)
             return False
         return more
+
+    def _fail(self, error: BaseException) -> None:
+        if self.path is not None and not self._failed:
+            self._failed = _first_line(error)
+            log.error("The telemetry store failed and will be reopened: %s", self._failed)
 
     def _reopen(self) -> None:
         """DuckDB refuses all use of an instance after a fatal error; committed data is there after reopening."""
@@ -291,6 +304,8 @@ class TelemetryDatabase:
         try:
             self._con.close()
             self._con = self._connect()
+            for reload in self._reopened:
+                reload(self._con)
         except (duckdb.Error, ConfigError) as error:
             log.error("The telemetry store cannot be reopened yet: %s", _first_line(error))
         else:
@@ -307,13 +322,14 @@ class TelemetryDatabase:
 
 
 def _apply(tx: Transaction, jobs: list[_Job]) -> list[Any]:
-    """Run jobs in order, merging neighbours of one group."""
-    results: list[Any] = []
-    first = 0
-    for i in range(1, len(jobs) + 1):
-        if i == len(jobs) or jobs[i].group != jobs[first].group:
-            results.extend(jobs[first].group(tx, [job.payload for job in jobs[first:i]]))
-            first = i
+    """Run each group once with all its payloads: a group learns only by the commit what it wrote."""
+    groups: dict[Group, list[int]] = {}
+    for i, job in enumerate(jobs):
+        groups.setdefault(job.group, []).append(i)
+    results: list[Any] = [None] * len(jobs)
+    for group, places in groups.items():
+        for i, result in zip(places, group(tx, [jobs[i].payload for i in places]), strict=True):
+            results[i] = result
     return results
 
 

@@ -65,8 +65,14 @@ class Samples:
         self.count = 0
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Series, their times and the number of samples, from the file."""
-        self._index.load(con.execute("SELECT sid, names, vals FROM series ORDER BY sid").fetchall())
+        """Series, their times and the number of samples, from the file; memory may know more series than it."""
+        known = len(self._index)
+        self._index.load(
+            con.execute("SELECT sid, names, vals FROM series WHERE sid >= ? ORDER BY sid", [known]).fetchall()
+        )
+        saved = con.execute("SELECT count(*) FROM series").fetchone()
+        self._unsaved[:] = range(int(saved[0]) if saved else 0, len(self._index))
+        self.count = 0
         for kind, first, last in (("seen", "first", "last"), ("head", "ts", "ts")):
             for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
                 got = con.execute(f"SELECT sid, min({first}) a, max({last}) b FROM {name} GROUP BY sid").fetchnumpy()  # noqa: S608

@@ -56,11 +56,17 @@ class Partitions:
     """Which ``<kind>_<number>`` tables exist. Kept in memory; changed by the writer thread only."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
-        self._numbers: dict[str, tuple[int, ...]] = dict.fromkeys(PARTITIONED, ())
+        self._numbers: dict[str, tuple[int, ...]] = {}
+        self.load(con)
+
+    def load(self, con: duckdb.DuckDBPyConnection) -> None:
+        numbers: dict[str, list[int]] = {kind: [] for kind in PARTITIONED}
         for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
             kind, _, number = str(name).rpartition("_")
             if kind in PARTITIONED:
-                self._set(kind, (*self._numbers[kind], _number(number)))
+                numbers[kind].append(_number(number))
+        for kind, found in numbers.items():
+            self._set(kind, tuple(found))
 
     def numbers(self, kind: str) -> tuple[int, ...]:
         """Ascending."""

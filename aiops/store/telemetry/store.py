@@ -10,6 +10,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import duckdb
+
 from aiops.core.cost import CostQuery, CostSeries, CostTable
 from aiops.core.ports import Collected
 from aiops.core.principal import Principal
@@ -92,17 +94,22 @@ class TelemetryStore:
             self._partitions = Partitions(con)
             self._samples = Samples(database, self._index, self._partitions)
             self._signals = Signals(database, self._partitions)
-            self._samples.load(con)
-            self._signals.load(con)
-            self._metadata = {
-                row[0]: MetricMetadata(*row)
-                for row in con.execute("SELECT name, type, unit, help FROM metric_metadata").fetchall()
-            }
-            self._cursors = dict(con.execute("SELECT source, cursor FROM cursors").fetchall())
-            self._keys: set[str] = {row[0] for row in con.execute("SELECT key FROM ingest_keys").fetchall()}
+            self._load(con)
         self._keys_pruned_ms = 0
         self._costs = Costs(database, cost_scope_columns or {})
         database.when_idle(self._samples.compact)
+        database.when_reopened(self._load)
+
+    def _load(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._partitions.load(con)
+        self._samples.load(con)
+        self._signals.load(con)
+        self._metadata = {
+            row[0]: MetricMetadata(*row)
+            for row in con.execute("SELECT name, type, unit, help FROM metric_metadata").fetchall()
+        }
+        self._cursors: dict[str, str] = dict(con.execute("SELECT source, cursor FROM cursors").fetchall())
+        self._keys: set[str] = {row[0] for row in con.execute("SELECT key FROM ingest_keys").fetchall()}
 
     # ------------------------------------------------------------------ writing
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiops.core.errors import QueryError, TransientError
@@ -226,6 +226,7 @@ def test_a_store_in_memory_has_no_retention() -> None:
 sample = st.tuples(st.integers(0, 4), st.integers(0, 12), st.sampled_from([0.0, 1.0, float("nan")]))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.lists(sample, max_size=12), max_size=5))
 def test_any_order_of_appends_equals_the_first_of_each_series_and_time(
     appends: list[list[tuple[int, int, float]]],
