@@ -37,15 +37,15 @@ def print_answer(answer: dict[str, Any], out: Console | None = None) -> None:
         out.print()
         out.print(Text(f"{evidence.get('id', '')} {evidence.get('title', '')}".strip(), style="bold"))
         if evidence.get("query"):
-            out.print(Text(f"  query   {evidence['query']}", style="cyan"))
-        out.print(Text(f"  window  {_window(evidence, zone)}", style="dim"))
+            out.print(Text(f"  query   {evidence['query']}", style="cyan"), soft_wrap=True)
+        out.print(Text(f"  window  {_window(evidence, zone)}", style="dim"), soft_wrap=True)
         state = str(evidence.get("state", "ok"))
         if state != "ok":
             out.print(Text(f"  {_STATES.get(state, state)}", style="yellow"))
         if evidence.get("note"):
             out.print(Text(f"  {Untrusted(str(evidence['note']))}", style="dim"))
         if figures := list(evidence.get("figures") or ()):
-            out.print(_figures(figures))
+            out.print(_figures(figures, zone))
         lines = list(evidence.get("lines") or ())
         for line in lines[:MAX_LINES]:
             out.print(Text(f"  │ {Untrusted(str(line)).display(160)}"))
@@ -89,17 +89,24 @@ def _window(evidence: dict[str, Any], zone: str) -> str:
     return f"{text}; from {source}" if source else text
 
 
-def _figures(figures: list[dict[str, Any]]) -> Any:
+def _figures(figures: list[dict[str, Any]], zone: str) -> Any:
     rows = [
         (
             str(f.get("name") or ""),
             ", ".join(f"{k}={v}" for k, v in label_pairs(f.get("labels"))),
-            number(f.get("value"), str(f.get("unit") or "")),
+            _value(f, zone),
         )
         for f in figures[:MAX_FIGURES]
     ]
     title = f"  {len(figures)} figures, the first {MAX_FIGURES}" if len(figures) > MAX_FIGURES else ""
     return table(("figure", "of", "value"), rows, title)
+
+
+def _value(figure: dict[str, Any], zone: str) -> str:
+    value, unit = figure.get("value"), str(figure.get("unit") or "")
+    if unit == "time" and value is not None:
+        return when(float(value) * 1000, zone)
+    return number(value, unit)
 
 
 def label_pairs(labels: dict[str, str] | None) -> list[tuple[str, str]]:

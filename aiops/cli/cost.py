@@ -28,13 +28,13 @@ def summary(
     from aiops.cli.output import console, number, rows_of, table
     from aiops.core.ports import system_clock
 
-    end = (system_clock() // DAY_MS + 1) * DAY_MS
+    today = system_clock() // DAY_MS * DAY_MS
     found = _get(
         f"{PATH}/summary",
         settings_of(config, data_dir, url, api_key),
         json,
-        start_ms=end - days * DAY_MS,
-        end_ms=end,
+        start_ms=today - days * DAY_MS,
+        end_ms=today + DAY_MS,
         group_by=by,
     )
     if found is None:
@@ -42,7 +42,7 @@ def summary(
     currency = str(found.get("currency") or "USD")
     rows = [(_group(g), number(g.get("total"), currency)) for g in rows_of(found, "groups")]
     total = number(found.get("total"), currency)
-    console().print(table((by, "cost"), [*rows, ("total", total)], f"the last {days} days (UTC)"))
+    console().print(table((by, "cost"), [*rows, ("total", total)], f"the last {days} days and today (UTC)"))
 
 
 @app.command()

@@ -25,7 +25,9 @@ def demo(
     """Show everything on this machine's live metrics and a simulated shop, in about a minute."""
     from aiops.cli.answers import print_answer
     from aiops.cli.incidents import print_incident
+    from aiops.cli.serve import stop_on_term
     from aiops.demo.scenario import Screens, run
 
+    stop_on_term()
     screens = Screens(print_answer, print_incident)
     raise typer.Exit(0 if run(seed, fault, screens, once=once, port=port, data_dir=data_dir) else 1)

@@ -129,7 +129,7 @@ def print_incident(incident: dict[str, Any], out: Any = None) -> None:
         out.print(table(("likely cause", "share", "metric", "before → after", "reasons"), rows, f"Causes{note}"))
         for candidate in candidates[:3]:
             if candidate.get("query"):
-                out.print(Text(f"  {candidate['service']}: {candidate['query']}", style="cyan"))
+                out.print(Text(f"  {candidate['service']}: {candidate['query']}", style="cyan"), soft_wrap=True)
     if signals := list(incident.get("signals") or ()):
         linked = [_signal(s, when) for s in signals[:12]]
         title = f"{len(signals)} signals" + (", the first 12" if len(signals) > 12 else "")

@@ -70,7 +70,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = ""
 
     found = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        found.add_column(Text(column), overflow="fold")
+        found.add_column(Text(column), overflow="fold", no_wrap=column == "id")
     for row in rows:
         found.add_row(*(Text(_safe(cell)) for cell in row))
     return found

@@ -43,7 +43,7 @@ def serve(
     from aiops import wiring
 
     service = wiring.build(settings)
-    signal.signal(signal.SIGTERM, _interrupt)
+    stop_on_term()
     try:
         service.start()
         print(f"aiops listens on {service.url} (data in {settings.data_dir}); stop with Ctrl-C", flush=True)
@@ -52,6 +52,11 @@ def serve(
         pass
     finally:
         service.stop()
+
+
+def stop_on_term() -> None:
+    """Let SIGTERM end the command as Ctrl-C does, so that everything is stopped in order."""
+    signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -29,6 +29,7 @@ FIRST_CHART_S = 5.0
 INCIDENT_S = 60.0
 WEBHOOK_S = 15.0
 QUIET_WATCH_S = 60.0
+BAR = 36
 DAY_MS = 86_400_000
 QUESTIONS = (
     "what is wrong with checkout?",
@@ -146,8 +147,8 @@ class Story:
             rows += [(f"disk used {labels.get('mountpoint', '')}", v) for labels, v in probe.instant(disk)[:5]]
             self._say("This machine, live (measured, by PromQL from the store):")
             for name, value in rows:
-                filled = round(min(max(value, 0.0), 100.0) / 100 * 40)
-                self._out.print(f"  {name[:32]:<32} {'█' * filled}{'░' * (40 - filled)} {value:5.1f} %")
+                filled = round(min(max(value, 0.0), 100.0) / 100 * BAR)
+                self._out.print(f"  {name[:28]:<28} {'█' * filled}{'░' * (BAR - filled)} {value:5.1f} %")
             held = bool(known) and at <= FIRST_CHART_S
             self._check("first chart of live metrics", held, f"{at:.1f} s after the start (<= {FIRST_CHART_S:.0f} s)")
 
@@ -288,8 +289,9 @@ class Story:
             if incident["id"] in known:
                 continue
             full = dict(probe.get(f"/api/v1/incidents/{incident['id']}"))
+            # The causes are ranked on a thread of their own, a moment after it opens.
             causes = list(full.get("candidates") or ())
-            if (causes[0]["service"] if causes else full.get("service")) == truth:
+            if causes and causes[0]["service"] == truth:
                 return full
         return None
 
