@@ -170,7 +170,7 @@ class Conversation:
 def _below(answer: Answer) -> list[str]:
     """What was asked, what could not be seen, and what else may have been meant."""
     parts = []
-    asked = [f"[{e.id}] `{Untrusted(e.query).display(300).replace('`', chr(39))}`" for e in answer.evidence if e.query]
+    asked = [f"[{e.id}] `{Untrusted(e.query).display(800).replace('`', chr(39))}`" for e in answer.evidence if e.query]
     if asked:
         parts.append("\n".join(f"- {line}" for line in asked[:EVIDENCE]))
     if answer.limits:

@@ -9,9 +9,9 @@ import numpy as np
 from aiops.core.cost import CostSeries
 from aiops.core.untrusted import Untrusted
 from aiops.reports.axes import value_ticks
-from aiops.reports.canvas import ALARM, AXIS, INK, MUTED, PALETTE, Canvas, Key, Plot, fit, text_width, tint
+from aiops.reports.canvas import ALARM, AXIS, INK, MUTED, PALETTE, TRACK, Canvas, Key, Plot, fit, text_width, tint
 from aiops.reports.lines import MAX_COLOURS, Times, Values, grid
-from aiops.reports.units import humanise
+from aiops.reports.units import humanise, whole_of
 
 DAY_MS = 86_400_000
 
@@ -101,10 +101,14 @@ def ranked_png(
     _, top, right, _ = canvas.plot
     room = right - left - max((text_width(humanise(v, unit), 15) for _, v in shown), default=0) - 14
     peak = max([abs(v) for _, v in shown] + [abs(threshold or 0.0), 1e-12])
+    whole = whole_of(peak, unit)
+    peak = whole or peak
     plot = Plot(canvas)
     for i, (_, value) in enumerate(shown):
         over = threshold is not None and value > threshold
         y = top + i * 38
+        if whole:
+            plot.bar((left, y, left + room, y + 24), TRACK, 3)
         plot.bar((left, y, left + max(abs(value) / peak * room, 2), y + 24), ALARM if over else PALETTE[0], 3)
     if threshold is not None:
         x = left + abs(threshold) / peak * room
@@ -113,7 +117,8 @@ def ranked_png(
     for i, (_, value) in enumerate(shown):
         y = top + i * 38 + 12
         canvas.text((left - 12, y), names[i], 16, INK, "rm")
-        canvas.text((left + abs(value) / peak * room + 10, y), humanise(value, unit), 15, MUTED, "lm")
+        end = room if whole else abs(value) / peak * room
+        canvas.text((left + end + 10, y), humanise(value, unit), 15, MUTED, "lm")
     if threshold is not None:
         x = left + abs(threshold) / peak * room
         canvas.text((x, top + len(shown) * 38 + 6), f"limit {humanise(threshold, unit)}", 14, ALARM, "ma")

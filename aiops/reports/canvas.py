@@ -17,6 +17,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 INK: Colour = (17, 24, 39)
 MUTED: Colour = (107, 114, 128)
 GRID: Colour = (232, 235, 240)
+TRACK: Colour = (241, 243, 246)
 AXIS: Colour = (190, 196, 206)
 PAPER: Colour = (255, 255, 255)
 BAND: Colour = (219, 234, 254)

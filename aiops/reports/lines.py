@@ -69,15 +69,40 @@ def lines_of(block: SampleBlock) -> list[Line]:
 
 
 def series_names(labels: Sequence[Labels]) -> list[str]:
-    """Short names: the metric name where it differs or is all there is, then labels that are not the same for all."""
-    common = set(labels[0]).intersection(*labels[1:]) if len(labels) > 1 else {("simulated", "true")}
-    names = []
-    for pairs in labels:
-        own = [(k, v) for k, v in pairs if (k, v) not in common]
-        metric = [v for k, v in own if k == METRIC_NAME]
-        rest = [v if len(own) - len(metric) == 1 else f"{k}={v}" for k, v in own if k != METRIC_NAME]
-        names.append(Untrusted(" ".join(metric + rest)).display(120))
-    return names
+    """Short names: of the labels that differ, the fewest that tell all series apart, the telling ones first.
+
+    >>> series_names([(("instance", "a"), ("job", "n")), (("instance", "b"), ("job", "n"))])
+    ['a', 'b']
+    """
+    tables = [dict(pairs) for pairs in labels]
+    every = sorted({k for t in tables for k in t}, key=lambda k: (_rank(k), k))
+    if len(tables) == 1:
+        telling = [k for k in every if k not in _NOISE] or every
+        chosen = telling[:3]
+    else:
+        chosen, distinct = [], 1
+        for name in every:
+            told = len({tuple(t.get(k, "") for k in (*chosen, name)) for t in tables})
+            if told > distinct:
+                chosen, distinct = [*chosen, name], told
+            if distinct == len(tables):
+                break
+    return [Untrusted(" ".join(_part(k, t[k], len(chosen)) for k in chosen if k in t)).display(120) for t in tables]
+
+
+_TELLING = (
+    METRIC_NAME, "service_name", "service", "ServiceName", "app", "instance", "node", "host", "namespace", "pod",
+    "deployment", "container", "mountpoint", "device", "datname", "SubAccountName",
+)  # fmt: skip
+_NOISE = frozenset({"job", "fstype", "simulated"})
+
+
+def _rank(name: str) -> int:
+    return _TELLING.index(name) if name in _TELLING else len(_TELLING) + (name in _NOISE)
+
+
+def _part(name: str, value: str, parts: int) -> str:
+    return value if parts == 1 or name in _TELLING else f"{name}={value}"
 
 
 def line_png(

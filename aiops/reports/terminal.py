@@ -12,7 +12,7 @@ from aiops.core.series import SampleBlock
 from aiops.core.untrusted import Untrusted
 from aiops.reports.axes import time_ticks, value_ticks
 from aiops.reports.lines import Line, Values, lines_of
-from aiops.reports.units import humanise
+from aiops.reports.units import humanise, whole_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -77,6 +77,7 @@ def bars(items: Sequence[tuple[str, float]], *, width: int = 80, unit: str = "",
     value_width = max(map(len, texts))
     room = max(width - name_width - value_width - 3, 8)
     peak = max(abs(v) for _, v in shown) or 1.0
+    peak = whole_of(peak, unit) or peak
     rows = []
     for (name, value), text in zip(shown, texts, strict=True):
         name = name if len(name) <= name_width else name[: name_width - 1] + "…"

@@ -36,6 +36,12 @@ def humanise(value: float, unit: str) -> str:
     return worded.humanise(value, _ALIASES.get(unit, unit))
 
 
+def whole_of(peak: float, unit: str) -> float:
+    """What a full bar stands for where values are parts of a whole (100 %), else 0."""
+    whole = {"ratio": 1.0, "%": 100.0}.get(unit, 0.0)
+    return whole if 0.05 * whole <= peak <= whole else 0.0
+
+
 def is_money(unit: str) -> bool:
     """An ISO 4217 code by its form."""
     return len(unit) == 3 and unit.isalpha() and unit.isupper()

@@ -33,9 +33,9 @@ def picture(png: bytes) -> Image.Image:
     return image.convert("RGB")
 
 
-def has(png: bytes, colour: tuple[int, int, int]) -> bool:
+def has(png: bytes, colour: tuple[int, int, int], pixels_at_least: int = 20) -> bool:
     pixels = np.asarray(picture(png)).astype(int)
-    return bool((np.abs(pixels - np.array(colour)).sum(axis=2) < 12).any())
+    return int((np.abs(pixels - np.array(colour)).sum(axis=2) < 12).sum()) >= pixels_at_least
 
 
 def evidence(**values: object) -> Evidence:
@@ -111,10 +111,15 @@ def test_thinning_keeps_the_extremes() -> None:
 def test_names_are_the_labels_that_differ() -> None:
     made = [labels_of({"__name__": "up", "job": "node", "instance": i}) for i in ("a:1", "b:1")]
     assert charts.series_names(made) == ["a:1", "b:1"]
-    assert charts.series_names([labels_of({"__name__": "up", "job": "n"})]) == ["up n"]
+    assert charts.series_names([labels_of({"__name__": "up", "job": "n"})]) == ["up"]
     assert charts.series_names([]) == []
     two = [labels_of({"a": "1", "b": "2"}), labels_of({"a": "3", "b": "4"})]
-    assert charts.series_names(two) == ["a=1 b=2", "a=3 b=4"]
+    assert charts.series_names(two) == ["1", "3"]
+    pairs = [labels_of({"instance": i, "mode": m}) for i in "xy" for m in ("idle", "user")]
+    assert charts.series_names(pairs) == ["x mode=idle", "x mode=user", "y mode=idle", "y mode=user"]
+    disk = labels_of({"device": "/dev/vda", "fstype": "ext4", "instance": "vm", "job": "node", "mountpoint": "/"})
+    assert charts.series_names([disk]) == ["vm / /dev/vda"]
+    assert charts.series_names([disk, disk]) == ["", ""]
 
 
 def test_telemetry_text_is_cleaned_in_pictures_and_terminal() -> None:
@@ -213,6 +218,14 @@ def test_cost_evidence_becomes_daily_bars() -> None:
     cost = evidence(kind="cost", series=block, unit="EUR", newest_ms=made.newest_ms)
     assert has(charts.chart_for(cost, "Europe/Berlin") or b"", canvas.tint(canvas.PALETTE[0], 0.4))
     assert "per day" in charts.terminal_for(cost)
+
+
+def test_a_share_is_drawn_against_the_whole() -> None:
+    assert has(charts.ranked_png([("a", 0.305)], unit="ratio"), canvas.TRACK, 1000)
+    assert not has(charts.ranked_png([("a", 30.0)], unit="By"), canvas.TRACK, 1000)
+    assert not has(charts.ranked_png([("a", 0.001)], unit="ratio"), canvas.TRACK, 1000)
+    drawn = terminal.bars([("a", 0.25)], width=60, unit="ratio")
+    assert 10 <= drawn.count("█") <= 16
 
 
 def test_terminal_charts_keep_their_width() -> None:
