@@ -11,9 +11,18 @@ from aiops.agent.catalogue import LabelValues
 from aiops.agent.words import raw_tokens
 from aiops.core.query import Shape
 
-_OVER = r"(?:\bover|above|more than|slower than|greater than|higher than|exceed(?:s|ing)?|beyond|past|longer than|older than|larger than|bigger than|>|at least|>=|or more)"  # noqa: E501
-_UNDER = r"(?:\bunder|below|less than|fewer than|\blower than|faster than|smaller than|shorter than|younger than|<|at most|<=|within)"
-_NUMBER = r"(\d+(?:\.\d+)?)\s*(%|percent|pct|[kmgt]i?b(?:ytes)?|bytes|b\b|ms\b|milliseconds?|s\b|secs?\b|seconds?|m\b|min(?:ute)?s?\b|h\b|hours?|days?|weeks?|k\b)?"  # noqa: E501
+_OVER = (
+    r"(?:\bover|above|more than|slower than|greater than|higher than|exceed(?:s|ing)?|beyond|past|longer than"
+    r"|older than|larger than|bigger than|>|at least|>=|or more)"
+)
+_UNDER = (
+    r"(?:\bunder|below|less than|fewer than|\blower than|faster than|smaller than|shorter than|younger than|<"
+    r"|at most|<=|within)"
+)
+_NUMBER = (
+    r"(\d+(?:\.\d+)?)\s*(%|percent|pct|[kmgt]i?b(?:ytes)?|bytes|b\b|ms\b|milliseconds?|s\b|secs?\b|seconds?"
+    r"|m\b|min(?:ute)?s?\b|h\b|hours?|days?|weeks?|k\b)?"
+)
 _THRESHOLD = re.compile(rf"({_OVER}|{_UNDER})\s+(?:than\s+)?(?:the\s+)?{_NUMBER}")
 _QUANTILE = re.compile(r"\bp(\d{2,3}|50)\b|\b(\d{2})(?:th|st|nd|rd)?\s*(?:percentile|pctl|quantile)\b|\b(median)\b")
 _BYTES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}

@@ -23,6 +23,8 @@ def texts(concept: Concept) -> list[tuple[tuple[str, ...], str]]:
 
 
 def kind(name: str) -> str:
+    if name == "container_fs_inodes_total":
+        return "gauge"
     return "counter" if name.endswith("_total") else "histogram" if "duration" in name else "unknown"
 
 
