@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,7 +169,8 @@ def retry_after(value: str) -> float | None:
     if not text:
         return None
     try:
-        return max(0.0, min(float(text), 86_400.0)) if text.isascii() else None
+        seconds = float(text)
+        return max(0.0, min(seconds, 86_400.0)) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:

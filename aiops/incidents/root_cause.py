@@ -162,7 +162,7 @@ class RootCauseAnalyser:
                 if usual * (end - start) / 60_000.0 < FEW_CALLS:
                     count[pair][k] = np.nan
         nothing = np.full(len(windows), np.nan)
-        rows = [SpanRow(b, "calls", a, nothing, wire[a, b], count[a, b]) for a, b in sorted(wire)]
+        rows = [SpanRow(b, "", a, nothing, wire[a, b], count[a, b]) for a, b in sorted(wire)]
         return rows, np.array([s for s, _ in windows], np.int64)
 
     def _range(self, query: str, times: NDArray[np.int64]) -> QueryResult | None:
@@ -293,7 +293,7 @@ def _candidate(case: Case, ranking: Ranking, found: Ranked, onset_ms: int) -> Ca
     if found.log is not None:
         seen = found.log
         how = (
-            f"new log line, {seen.count} times" if seen.before == 0 else f"log line {seen.count} times, more than usual"
+            f"new log line, {seen.count} times" if seen.before == 0 else f"log line {seen.count} times, usually {seen.before:.2g} a minute"
         )
         reasons.append(f"{how if seen.after else 'log line no longer written'}: «{seen.template}»")
     change = ""

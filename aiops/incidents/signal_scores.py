@@ -41,12 +41,8 @@ def score_spans(frame: Frame) -> tuple[Array, dict[int, str]]:
         missing = _drop(row, split) * (1.0 - drops.get(caller, 0.0)) * 2.0
         if missing > lost[caller]:
             lost[caller] = missing
-            _keep(
-                words,
-                caller,
-                missing,
-                f"it calls {row.service} {row.operation} much less".replace(" calls much", " much"),
-            )
+            what = f"{row.service} {row.operation}".strip()
+            _keep(words, caller, missing, f"it calls {what} much less than before")
     mass = sum(pair_wire.values())
     for service in range(n):
         mine = {p: v for p, v in pair_wire.items() if service in p}

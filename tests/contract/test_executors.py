@@ -112,7 +112,9 @@ def test_documented() -> None:
 def test_webhook_is_signed_and_never_tried_twice() -> None:
     provider = PROVIDERS["webhook"]
     with peer(Answer(503)) as server:
-        executor = build("connectors.executors", "webhook", provider.options(server.url), PluginContext("it", lambda: NOW))
+        executor = build(
+            "connectors.executors", "webhook", provider.options(server.url), PluginContext("it", lambda: NOW)
+        )
         assert isinstance(executor, Executor)
         with pytest.raises(TransientError):
             executor.execute(provider.action, "ACT-9")
@@ -127,7 +129,10 @@ def test_a_silence_is_exact_bounded_and_made_once() -> None:
     provider = PROVIDERS["alertmanager_silence"]
     with peer() as server:
         executor = build(
-            "connectors.executors", "alertmanager_silence", provider.options(server.url), PluginContext("it", lambda: NOW)
+            "connectors.executors",
+            "alertmanager_silence",
+            provider.options(server.url),
+            PluginContext("it", lambda: NOW),
         )
         assert isinstance(executor, Executor)
         server.then(Answer(body=b"[]"), Answer(body=b'{"silenceID":"s-1"}'))

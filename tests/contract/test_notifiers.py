@@ -50,7 +50,12 @@ PROVIDERS = {
         TOKEN,
     ),
 }
-EVENTS = [NotificationEvent.OPENED, NotificationEvent.UPDATED, NotificationEvent.ACKNOWLEDGED, NotificationEvent.RESOLVED]  # fmt: skip
+EVENTS = [
+    NotificationEvent.OPENED,
+    NotificationEvent.UPDATED,
+    NotificationEvent.ACKNOWLEDGED,
+    NotificationEvent.RESOLVED,
+]
 
 
 @pytest.fixture(params=sorted(discover("connectors.notifiers")))

@@ -31,11 +31,19 @@ def test_its_own_time_is_kept_but_never_the_future() -> None:
 
 
 def test_a_list_of_changes() -> None:
-    assert [c.kind for c in parse([{"service": "a", "kind": "flag"}, {"service": "b", "kind": "config"}])] == ["flag", "config"]  # fmt: skip
+    assert [c.kind for c in parse([{"service": "a", "kind": "flag"}, {"service": "b", "kind": "config"}])] == [
+        "flag",
+        "config",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("body", "says"), [({}, "service"), ({"service": "a", "link": "javascript:x"}, "link"), ({"service": "a", "time": "x"}, "time")]  # fmt: skip
+    ("body", "says"),
+    [
+        ({}, "service"),
+        ({"service": "a", "link": "javascript:x"}, "link"),
+        ({"service": "a", "time": "x"}, "time"),
+    ],
 )
 def test_what_is_wrong_is_named(body: object, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):

@@ -45,7 +45,9 @@ def anomaly(service: str, metric: str = "latency p95", start: int = T0, **labels
     )
 
 
-def alert(name: str, start: int = T0, severity: Severity = Severity.CRITICAL, summary: str = "", **labels: str) -> Alert:
+def alert(
+    name: str, start: int = T0, severity: Severity = Severity.CRITICAL, summary: str = "", **labels: str
+) -> Alert:
     pairs = labels_of({"alertname": name, **labels})
     return Alert(
         fingerprint=fingerprint(pairs),

@@ -78,7 +78,12 @@ class Desk:
 
     def restarted(self) -> IncidentService:
         self.service = IncidentService(
-            IncidentRepository(self.database), self.causes, self.routes, IncidentSettings(), self.clock, background=False
+            IncidentRepository(self.database),
+            self.causes,
+            self.routes,
+            IncidentSettings(),
+            self.clock,
+            background=False,
         )
         return self.service
 
@@ -318,7 +323,12 @@ def test_acknowledge_note_and_resolve_carry_the_actor(desk: Desk) -> None:
         ("key:alice", "note", "restarted the pod"),
         ("key:alice", "resolved", "fixed"),
     ]
-    assert desk.told()[2:] == [("hook", "acknowledged"), ("pager", "acknowledged"), ("hook", "resolved"), ("pager", "resolved")]  # fmt: skip
+    assert desk.told()[2:] == [
+        ("hook", "acknowledged"),
+        ("pager", "acknowledged"),
+        ("hook", "resolved"),
+        ("pager", "resolved"),
+    ]
     with pytest.raises(Conflict):
         desk.service.acknowledge(name, ALICE)
 

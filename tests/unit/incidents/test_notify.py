@@ -50,7 +50,9 @@ class Post:
         self.dispatcher = Dispatcher(self.outbox, self.boxes, lambda: self.now, policy or DeliveryPolicy(min_age_ms=0))
         self.count = 0
 
-    def send(self, receiver: str = "a", event: NotificationEvent = NotificationEvent.OPENED, name: str = "INC-1") -> str:
+    def send(
+        self, receiver: str = "a", event: NotificationEvent = NotificationEvent.OPENED, name: str = "INC-1"
+    ) -> str:
         incident = opened(name, anomaly("web"), T0)
         self.count += 1
         notification = Notification(f"n{self.count}", receiver, event, incident, self.now, name)
