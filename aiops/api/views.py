@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aiops.api import schemas as out
+from aiops.api import schemas_operations as ops
 from aiops.core.action import ActionProposal
 from aiops.core.audit import AuditEntry
 from aiops.core.cost import BudgetState, CostAnomaly, CostForecast, CostSeries
@@ -115,8 +116,8 @@ def action(value: ActionProposal) -> out.ActionOut:
     )
 
 
-def cost_summary(value: CostSeries, start_ms: int, end_ms: int) -> out.CostSummaryOut:
-    return out.CostSummaryOut(
+def cost_summary(value: CostSeries, start_ms: int, end_ms: int) -> ops.CostSummaryOut:
+    return ops.CostSummaryOut(
         start_ms=start_ms,
         end_ms=end_ms,
         columns=list(value.columns),
@@ -125,7 +126,7 @@ def cost_summary(value: CostSeries, start_ms: int, end_ms: int) -> out.CostSumma
         days=[int(d) for d in value.days],
         total=float(value.amounts.sum()),
         groups=[
-            out.CostGroupOut(
+            ops.CostGroupOut(
                 group=[_shown(part) for part in group],
                 total=float(value.amounts[i].sum()),
                 amounts=[float(a) for a in value.amounts[i]],
@@ -135,8 +136,8 @@ def cost_summary(value: CostSeries, start_ms: int, end_ms: int) -> out.CostSumma
     )
 
 
-def forecast(value: CostForecast) -> out.ForecastOut:
-    return out.ForecastOut(
+def forecast(value: CostForecast) -> ops.ForecastOut:
+    return ops.ForecastOut(
         month_start_ms=value.month_start_ms,
         spent=value.spent,
         expected=value.expected,
@@ -147,8 +148,8 @@ def forecast(value: CostForecast) -> out.ForecastOut:
     )
 
 
-def cost_anomaly(value: CostAnomaly) -> out.CostAnomalyOut:
-    return out.CostAnomalyOut(
+def cost_anomaly(value: CostAnomaly) -> ops.CostAnomalyOut:
+    return ops.CostAnomalyOut(
         day_ms=value.day_ms,
         columns=list(value.columns),
         group=[_shown(part) for part in value.group],
@@ -161,9 +162,9 @@ def cost_anomaly(value: CostAnomaly) -> out.CostAnomalyOut:
     )
 
 
-def budget(value: BudgetState) -> out.BudgetStateOut:
-    return out.BudgetStateOut(
-        budget=out.BudgetOut(
+def budget(value: BudgetState) -> ops.BudgetStateOut:
+    return ops.BudgetStateOut(
+        budget=ops.BudgetOut(
             name=value.budget.name,
             amount=value.budget.amount,
             currency=value.budget.currency,
@@ -174,8 +175,8 @@ def budget(value: BudgetState) -> out.BudgetStateOut:
     )
 
 
-def model_version(value: ModelVersion) -> out.ModelVersionOut:
-    return out.ModelVersionOut(
+def model_version(value: ModelVersion) -> ops.ModelVersionOut:
+    return ops.ModelVersionOut(
         name=value.name,
         version=value.version,
         family=value.family,
@@ -188,9 +189,9 @@ def model_version(value: ModelVersion) -> out.ModelVersionOut:
     )
 
 
-def notification(value: Delivery) -> out.NotificationOut:
+def notification(value: Delivery) -> ops.NotificationOut:
     told = value.notification
-    return out.NotificationOut(
+    return ops.NotificationOut(
         id=told.id,
         receiver=told.receiver,
         event=told.event.value,
@@ -204,8 +205,8 @@ def notification(value: Delivery) -> out.NotificationOut:
     )
 
 
-def job(value: Job) -> out.JobOut:
-    return out.JobOut(
+def job(value: Job) -> ops.JobOut:
+    return ops.JobOut(
         id=value.id,
         kind=value.kind,
         arguments=dict(value.arguments),
@@ -224,8 +225,8 @@ def job(value: Job) -> out.JobOut:
     )
 
 
-def schedule(value: Schedule) -> out.ScheduleOut:
-    return out.ScheduleOut(
+def schedule(value: Schedule) -> ops.ScheduleOut:
+    return ops.ScheduleOut(
         name=value.name,
         cron=value.cron,
         zone=value.zone,
@@ -235,8 +236,8 @@ def schedule(value: Schedule) -> out.ScheduleOut:
     )
 
 
-def audit_entry(value: AuditEntry) -> out.AuditEntryOut:
-    return out.AuditEntryOut(
+def audit_entry(value: AuditEntry) -> ops.AuditEntryOut:
+    return ops.AuditEntryOut(
         sequence=value.sequence,
         time_ms=value.time_ms,
         actor=_shown(value.actor),

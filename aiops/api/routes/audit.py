@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from aiops.api import views
 from aiops.api.auth import Administrator
-from aiops.api.schemas import AuditList, AuditVerdict
+from aiops.api.schemas_operations import AuditList, AuditVerdict
 from aiops.api.services import Services
 
 

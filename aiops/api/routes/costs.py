@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from aiops.api import views
 from aiops.api.auth import Reader, Writer
-from aiops.api.schemas import BudgetList, CostAnomalyList, CostSummaryOut, ForecastOut, ImportOut
+from aiops.api.schemas_operations import BudgetList, CostAnomalyList, CostSummaryOut, ForecastOut, ImportOut
 from aiops.api.services import Services, running
 from aiops.core.errors import InvalidInput
 from aiops.cost.service import CostService

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from aiops.api import views
 from aiops.api.auth import Operator
-from aiops.api.schemas import BackfillIn, JobList, JobOut, ScheduleList
+from aiops.api.schemas_operations import BackfillIn, JobList, JobOut, ScheduleList
 from aiops.api.services import Services, running
 from aiops.core.errors import NotFound
 from aiops.core.job import JobStatus

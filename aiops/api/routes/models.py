@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from aiops.api import views
 from aiops.api.auth import Administrator, Reader
-from aiops.api.schemas import ModelList, ModelOut, ModelVersionOut
+from aiops.api.schemas_operations import ModelList, ModelOut, ModelVersionOut
 from aiops.api.services import Services, running
 from aiops.core.errors import NotFound
 from aiops.models.registry import ModelRegistry

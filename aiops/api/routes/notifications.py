@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from aiops.api import views
 from aiops.api.auth import Operator
-from aiops.api.schemas import NotificationList, NotificationOut, TestIn, TestOut
+from aiops.api.schemas_operations import NotificationList, NotificationOut, TestIn, TestOut
 from aiops.api.services import Services, running
 from aiops.core.incident import DeliveryStatus
 

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from aiops.access.permissions import Permission, require
 from aiops.api.auth import address_of, principal
-from aiops.api.schemas import WebhookOut
+from aiops.api.schemas_operations import WebhookOut
 from aiops.api.services import Services, running
 from aiops.core.errors import Forbidden, NotFound
 from aiops.core.ports import Collected, InboundParser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,16 +112,35 @@ class House:
         return {"authorization": f"Bearer {self.texts[who]}"} if who else {}
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[StateDatabase]:
-    state = StateDatabase(sqlite_url(tmp_path))
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A migrated database with a key of each role, made once and copied for every test; and the key texts."""
+    folder = tmp_path_factory.mktemp("template")
+    state = StateDatabase(sqlite_url(folder))
     state.upgrade()
+    keys = KeyService(KeyRepository(state), lambda: NOW, AuditLog(state, lambda: NOW))
+    texts = {role.value: keys.create(role.value, role)[0] for role in Role}
+    texts["scoped"], _ = keys.create("scoped", Role.ADMIN, (Matcher("team", MatchOp.EQUAL, "shop"),))
+    with state.connection() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    state.close()
+    return folder / "state.db", texts
+
+
+@pytest.fixture
+def database(tmp_path: Path, template: tuple[Path, dict[str, str]]) -> Iterator[StateDatabase]:
+    shutil.copy(template[0], tmp_path / "state.db")
+    state = StateDatabase(sqlite_url(tmp_path))
     yield state
     state.close()
 
 
 @pytest.fixture
-def open_house(tmp_path: Path, database: StateDatabase) -> Iterator[Callable[..., House]]:
+def open_house(
+    tmp_path: Path, database: StateDatabase, template: tuple[Path, dict[str, str]]
+) -> Iterator[Callable[..., House]]:
     opened: list[TelemetryDatabase] = []
 
     def make(
@@ -162,12 +182,8 @@ def open_house(tmp_path: Path, database: StateDatabase) -> Iterator[Callable[...
             components=lambda: (Component("store", ComponentState.READY, required=True),),
             metrics_text=lambda: "# HELP up up\nup 1\n",
         )
-        house = House(services, time, TestClient(create_app(services), base_url="http://127.0.0.1:8420"))
-        for role in Role:
-            house.texts[role.value], _ = keys.create(role.value, role)
-        scope = (Matcher("team", MatchOp.EQUAL, "shop"),)
-        house.texts["scoped"], _ = keys.create("scoped", Role.ADMIN, scope)
-        return house
+        client = TestClient(create_app(services), base_url="http://127.0.0.1:8420")
+        return House(services, time, client, template[1])
 
     yield make
     for telemetry in opened:
