@@ -186,7 +186,9 @@ class TelemetryDatabase:
                 return cast(ResultT, future.result(timeout=1.0))
             except TimeoutError as error:
                 if future.done():
-                    raise
+                    if future.exception() is error:
+                        raise
+                    continue
                 if not self._writer.is_alive():
                     raise TransientError("The telemetry store has stopped.", retry_after_s=5) from error
 

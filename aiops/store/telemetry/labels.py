@@ -59,6 +59,8 @@ class SeriesIndex:
         return np.array(found, np.int32), new
 
     def _slow(self, labels: Labels) -> tuple[int, bool]:
+        given = labels
+        labels = tuple((encodable(name), encodable(value)) for name, value in labels)
         sid = self._by_labels.get(labels)
         is_new = sid is None
         if sid is None:
@@ -66,8 +68,8 @@ class SeriesIndex:
         if len(self._kept) >= IDENTITY_LIMIT:
             self._by_identity.clear()
             self._kept.clear()
-        self._by_identity[id(labels)] = sid
-        self._kept.append(labels)
+        self._by_identity[id(given)] = sid
+        self._kept.append(given)
         return sid, is_new
 
     def add(self, labels: Labels) -> int:
@@ -158,6 +160,11 @@ class SeriesIndex:
 
     def metric_names(self, principal: Principal) -> set[str]:
         return self.values_of(METRIC_NAME, self.select((), principal))
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 cannot hold, replaced by ``?``."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def predicate(matcher: Matcher) -> Any:

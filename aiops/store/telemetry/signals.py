@@ -15,7 +15,7 @@ from aiops.core.series import Labels
 from aiops.core.signals import ChangeEvent, LogQuery, LogRecord, Span
 from aiops.core.untrusted import Untrusted
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
-from aiops.store.telemetry.labels import predicate
+from aiops.store.telemetry.labels import encodable, predicate
 from aiops.store.telemetry.schema import DAY_MS, Partitions
 
 DAY_NS = DAY_MS * 1_000_000
@@ -128,7 +128,11 @@ class Signals:
 
     def append_changes(self, tx: Transaction, changes: Sequence[ChangeEvent]) -> None:
         rows = [
-            (c.time_ms, c.kind, c.service, c.title.raw, c.author, c.link, c.environment, dump_labels(c.attributes))
+            (
+                c.time_ms,
+                *map(encodable, (c.kind, c.service, c.title.raw, c.author, c.link, c.environment)),
+                dump_labels(c.attributes),
+            )
             for c in changes
         ]
         tx.con.executemany("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
@@ -287,14 +291,14 @@ def _by_day(items: Sequence[Any], time_ns: Callable[[Any], int]) -> list[tuple[i
 
 
 def _strings(values: Iterable[str]) -> Any:
-    items = list(values)
+    items = [encodable(value) for value in values]
     array = np.empty(len(items), object)
     array[:] = items
     return array
 
 
 def dump_labels(labels: Labels) -> str:
-    return orjson.dumps(dict(labels)).decode() if labels else "{}"
+    return orjson.dumps({encodable(k): encodable(v) for k, v in labels}).decode() if labels else "{}"
 
 
 def load_labels(text: str) -> Labels:

@@ -7,7 +7,7 @@ import pytest
 
 from aiops.core.ports import Collected
 from aiops.core.principal import LOCAL, Principal, Role
-from aiops.core.series import Labels, Matcher, MatchOp
+from aiops.core.series import Labels, Matcher, MatchOp, SampleBlock
 from aiops.core.signals import ChangeEvent, LogQuery, LogRecord, Span
 from aiops.core.untrusted import Untrusted
 from aiops.store.telemetry.patterns import mask
@@ -157,3 +157,21 @@ def test_mask(raw: str, masked: str) -> None:
 def test_signals_out_of_time_are_counted(store: TelemetryStore) -> None:
     report = store.append(Collected(logs=(line("old", NOW - 1000 * HOUR), line("new", NOW + HOUR), line("ok"))))
     assert (report.logs, report.too_new, report.too_old) == (1, 1, 1)
+
+
+def test_lone_surrogates_do_not_stop_an_append(store: TelemetryStore) -> None:
+    lone = "a\ud800b"
+    labels = (("__name__", "m"), ("path", lone))
+    store.append(
+        Collected(
+            samples=SampleBlock.build([(labels, [NOW], [1.0])]),
+            logs=(line(lone, team=lone),),
+            spans=(span("a", "", lone, "server", 0, 1),),
+            changes=(ChangeEvent(NOW, lone, "api", Untrusted(lone), attributes=(("k", lone),)),),
+        )
+    )
+    assert store.scan((), 0, NOW, LOCAL).labels == ((("__name__", "m"), ("path", "a?b")),)
+    assert store.logs(LogQuery(NOW, NOW + 1), LOCAL)[0].body.raw == "a?b"
+    assert store.spans(NOW, NOW + 1, LOCAL)[0].service == "a?b"
+    assert store.changes(NOW, NOW + 1, LOCAL)[0].title.raw == "a?b"
+    assert store.append(Collected(samples=SampleBlock.build([(labels, [NOW], [1.0])]))).duplicates == 1
