@@ -32,13 +32,21 @@ FIRST_RETRY_MS = 1_000
 LAST_RETRY_MS = 300_000
 MAX_RETRY_AFTER_MS = 3_600_000
 BATCH = 200
+CLAIM_S = 15.0
+"""A claimed delivery not begun after this is given back: well inside the outbox's lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """``max_attempts`` with the doubling wait spans about 70 min; ``per_minute`` is each receiver's limit."""
+    """When to give up, and how fast to go.
 
-    max_attempts: int = 20
+    Attributes:
+        max_attempts, min_age_ms: a dead letter is made when both are reached.
+        per_minute: each receiver's limit.
+    """
+
+    max_attempts: int = 12
+    min_age_ms: int = 3_600_000
     per_minute: int = 120
 
 
@@ -55,16 +63,16 @@ class Dispatcher:
         outbox: OutboxRepository,
         receivers: Mapping[str, Notifier],  # type: ignore[type-arg]
         clock: Clock = system_clock,
-        policy: DeliveryPolicy = DeliveryPolicy(),  # noqa: B008  (frozen)
+        policy: DeliveryPolicy = DeliveryPolicy(),
     ) -> None:
         self._outbox = outbox
         self._receivers = dict(receivers)
         self._clock = clock
         self._policy = policy
-        self._pool = ThreadPoolExecutor(max(1, len(self._receivers)), "notify")
+        self._lanes: dict[str, ThreadPoolExecutor] = {}
         self._sent: dict[str, deque[int]] = defaultdict(deque)
         self._paused_until: dict[str, int] = {}
-        self._busy: dict[str, Future[int]] = {}
+        self._under_way: set[Future[int]] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._random = random.Random()  # noqa: S311  (jitter)
@@ -90,8 +98,9 @@ class Dispatcher:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
-        wait(list(self._busy.values()), timeout_s)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        wait(set(self._under_way), timeout_s)
+        for lane in self._lanes.values():
+            lane.shutdown(wait=False, cancel_futures=True)
 
     def run_once(self) -> int:
         """Deliver all that is due now and wait for it; returns how many deliveries were made."""
@@ -133,17 +142,26 @@ class Dispatcher:
         batches: dict[str, list[Delivery]] = defaultdict(list)
         for delivery in self._outbox.due(now, BATCH):
             batches[delivery.notification.receiver].append(delivery)
+        claimed = time.monotonic()
         futures = []
         for name, deliveries in batches.items():
-            previous = self._busy.get(name)
-            futures.append(self._pool.submit(self._deliver_all, name, deliveries, previous))
-            self._busy[name] = futures[-1]
+            lane = self._lanes.setdefault(name, ThreadPoolExecutor(1, f"notify-{name}"))
+            futures.append(lane.submit(self._deliver_all, name, deliveries, claimed))
+        self._under_way = {f for f in self._under_way if not f.done()} | set(futures)
         return futures
 
-    def _deliver_all(self, name: str, deliveries: list[Delivery], previous: Future[int] | None) -> int:
-        if previous is not None:
-            wait([previous])
-        return sum(self._deliver(name, delivery) for delivery in deliveries)
+    def _deliver_all(self, name: str, deliveries: list[Delivery], claimed: float) -> int:
+        made = 0
+        try:
+            for delivery in deliveries:
+                if time.monotonic() - claimed > CLAIM_S or self._stop.is_set():
+                    self._outbox.failed(delivery.notification.id, delivery.last_error, self._clock())
+                else:
+                    made += self._deliver(name, delivery)
+        except TransientError as error:
+            # The state store is away: leases run out, and what was sent may be sent once more.
+            log.warning("the outbox cannot be written: %s", error)
+        return made
 
     def _deliver(self, name: str, delivery: Delivery) -> int:
         notification, now = delivery.notification, self._clock()
@@ -152,8 +170,8 @@ class Dispatcher:
             self._outbox.dead(notification.id, f"There is no receiver '{name}' any more.")
             return 0
         later = self._not_before(name, now)
-        if later > now or self._stop.is_set():
-            self._outbox.failed(notification.id, delivery.last_error or "waiting for its turn", max(later, now))
+        if later > now:
+            self._outbox.failed(notification.id, delivery.last_error or "waiting for its turn", later)
             return 0
         started = time.monotonic()
         try:
@@ -177,7 +195,8 @@ class Dispatcher:
 
     def _retry(self, name: str, delivery: Delivery, error: TransientError) -> None:
         now = self._clock()
-        if delivery.attempts >= self._policy.max_attempts:
+        old = now - delivery.notification.created_ms >= self._policy.min_age_ms
+        if old and delivery.attempts >= self._policy.max_attempts:
             self._outbox.dead(delivery.notification.id, f"{error} Gave up after {delivery.attempts} attempts.")
             log.warning("dead letter: %s to %s: %s", delivery.notification.id, name, error)
             return
