@@ -120,6 +120,8 @@ class DetectionSettings(Section):
     enabled: bool = True
     step_s: float = 60.0
     """The step of the default watch list; detection runs when a step closes."""
+    scrape_interval_s: float = Field(15.0, gt=0)
+    """How often the watched metrics are scraped; the default list reads counters over four times as long."""
     watch: tuple[WatchSettings, ...] = ()
     """Empty means the default list: rate, errors and duration per service, saturation per host."""
     detectors: tuple[str, ...] = ("seasonal_residual", "ridge_ar")

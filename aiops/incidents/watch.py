@@ -183,10 +183,10 @@ def default_watch(step_ms: int, rate_window_ms: int) -> tuple[WatchEntry, ...]:
     )
 
 
-def watch_list(settings: DetectionSettings, rate_window_ms: int = 60_000) -> tuple[WatchEntry, ...]:
+def watch_list(settings: DetectionSettings) -> tuple[WatchEntry, ...]:
     """The user's entries, or the default list where there are none."""
     if not settings.watch:
-        return default_watch(round(settings.step_s * 1000), rate_window_ms)
+        return default_watch(round(settings.step_s * 1000), round(settings.scrape_interval_s * 4000))
     return tuple(
         WatchEntry(
             name=entry.name or name_of(entry.query),

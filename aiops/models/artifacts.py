@@ -45,7 +45,8 @@ def loads(data: bytes) -> State:
         raise InvalidInput("The model artifact names a series twice.")
     arrays: dict[str, NDArray[np.generic]] = {}
     shared: dict[str, NDArray[np.generic]] = {}
-    for name, value in tensors.items():
+    for name, loaded in tensors.items():
+        value = np.array(loaded)  # writeable, so that torch can share it
         kind, _, key = name.partition(".")
         if kind == "s" and key and value.ndim and len(value) == len(ids):
             arrays[key] = value

@@ -39,3 +39,8 @@ def test_the_users_list_replaces_the_default() -> None:
     assert (first.name, first.step_ms, first.needs) == (name_of(one.query), 30_000, ())
     assert (second.name, second.least) == ("mine", 0.02)
     assert watch_list(DetectionSettings(step_s=30))[0].step_ms == 30_000
+
+
+def test_counters_are_read_over_four_scrapes() -> None:
+    assert "[60s]" in watch_list(DetectionSettings(step_s=30))[0].query
+    assert "[240s]" in watch_list(DetectionSettings(scrape_interval_s=60))[0].query
