@@ -13,7 +13,8 @@ from aiops.core.errors import QueryError
 from aiops.core.ports import Clock, MetricQuerier, MetricReader, system_clock
 from aiops.core.principal import Principal
 from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, ResultType, SampleBlock
-from aiops.promql.evaluate import Evaluator, Grid, Kernels, Notes, Source
+from aiops.promql.context import Grid, Kernels, Notes, Source
+from aiops.promql.evaluate import Evaluator
 from aiops.promql.frame import Frame, Scalars, Windows
 from aiops.promql.parse import parse
 from aiops.promql.plan import Kind, Plan

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from aiops.core.errors import QueryError
-from aiops.core.ports import MetricReader
-from aiops.core.principal import Principal
-from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp, SampleBlock, is_stale
+from aiops.core.series import METRIC_NAME, is_stale
 from aiops.promql import aggregate, binary, functions, histogram
-from aiops.promql.frame import (
-    Bools,
-    Floats,
-    Frame,
-    Ints,
-    Scalars,
-    Value,
-    Windows,
-    grouping,
-    label_value,
-    set_labels,
-)
+from aiops.promql.calls import HANDLERS, info_selector
+from aiops.promql.context import TOO_MANY, Grid, Kernels, Notes, Source, subquery_grid
+from aiops.promql.frame import Bools, Floats, Frame, Ints, Scalars, Value, Windows, grouping, label_value
 from aiops.promql.plan import (
     Aggregation,
-    Anchor,
-    At,
     Binary,
     Call,
     Kind,
@@ -46,9 +32,7 @@ from aiops.promql.plan import (
 )
 from aiops.promql.windows import bounds, over_windows
 
-DEFAULT_SUBQUERY_STEP_MS = 60_000
 BLOCK_CELLS = 1 << 20
-TOO_MANY = "query processing would load too many samples into memory in query execution"
 _COUNTER_NAME = re.compile(r"_(total|sum|count|bucket)\Z")
 
 RANGE_OPS = {
@@ -61,91 +45,11 @@ RANGE_OPS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """Compiled stand-ins for the NumPy functions."""
-
-    bounds: Callable[..., Any]
-    over_windows: Callable[..., tuple[Floats, Bools]]
-    accumulate: Callable[..., Any]
-
-
-@dataclass(slots=True)
-class Notes:
-    """Warnings and infos, each once, in order."""
-
-    warnings: dict[str, None] = field(default_factory=dict)
-    infos: dict[str, None] = field(default_factory=dict)
-
-    def add(self, kind: str, message: str) -> None:
-        if kind == "warning":
-            self.warnings[f"PromQL warning: {message}"] = None
-        else:
-            self.infos[f"PromQL info: {message}"] = None
-
-
-@dataclass(slots=True)
-class Source:
-    """The samples of a query: one scan a distinct selector, over the hull of all times that ask for it."""
-
-    reader: MetricReader
-    principal: Principal
-    lookback_ms: int
-    max_samples: int
-    hulls: dict[tuple[Matcher, ...], tuple[int, int]] = field(default_factory=dict)
-    blocks: dict[tuple[Matcher, ...], SampleBlock] = field(default_factory=dict)
-    loaded: int = 0
-
-    def want(self, matchers: tuple[Matcher, ...], start_ms: int, end_ms: int) -> None:
-        low, high = self.hulls.get(matchers, (start_ms, end_ms))
-        self.hulls[matchers] = (min(low, start_ms), max(high, end_ms))
-
-    def get(self, matchers: tuple[Matcher, ...]) -> SampleBlock:
-        block = self.blocks.get(matchers)
-        if block is None:
-            if matchers not in self.hulls:
-                return SampleBlock.empty()
-            start, end = self.hulls[matchers]
-            block = self.reader.scan(matchers, start, end, self.principal)
-            self.loaded += block.sample_count
-            if self.loaded > self.max_samples:
-                raise QueryError(TOO_MANY, kind="execution")
-            self.blocks[matchers] = block
-        return block
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Evaluation times, and the query's own start, end and step, which ``@`` and ``start()`` name."""
-
-    times: Ints
-    start_ms: int
-    end_ms: int
-    step_ms: int
-
-    @property
-    def steps(self) -> int:
-        return len(self.times)
-
-    def reference(self, at: At, offset_ms: int) -> Ints:
-        """The times that a selector looks at."""
-        if at is None:
-            return self.times - offset_ms
-        fixed = self.start_ms if at is Anchor.START else self.end_ms if at is Anchor.END else int(at)
-        return np.full(len(self.times), fixed - offset_ms, np.int64)
-
-
-def subquery_grid(node: Subquery, ends: Ints, most: int) -> Ints:
-    """Absolute multiples of the step in the hull of all windows ``(end - range, end]``, ``most`` at most."""
-    step = node.step_ms or DEFAULT_SUBQUERY_STEP_MS
-    low, high = int(ends.min()) - node.range_ms, int(ends.max())
-    if (high - low) // step > most:
-        raise QueryError(TOO_MANY, kind="execution")
-    return np.arange((low // step + 1) * step, high + 1, step, dtype=np.int64)
-
-
 class Evaluator:
     """Evaluates one query. Not shared between threads."""
+
+    source: Source
+    notes: Notes
 
     def __init__(self, source: Source, notes: Notes, deadline: float, kernels: Kernels | None) -> None:
         self.source = source
@@ -167,6 +71,9 @@ class Evaluator:
             if len(ends):
                 times = subquery_grid(node, ends, self.source.max_samples)
                 self.plan_scans(node.expr, replace(grid, times=times))
+        elif isinstance(node, Call) and node.function == "info":
+            self.plan_scans(node.args[0], grid)
+            self.plan_scans(info_selector(node.args), grid)
         else:
             for child in children(node):
                 self.plan_scans(child, grid)
@@ -198,7 +105,7 @@ class Evaluator:
                     return inner.with_values(-inner.values).merged()
                 return Scalars(-self._scalar(inner))
             case Selector():
-                return self._instant(node, grid)[0]
+                return self.instant(node, grid)[0]
             case Binary():
                 return self._binary(node, grid)
             case Aggregation():
@@ -229,7 +136,7 @@ class Evaluator:
             raise QueryError("expected a scalar", kind="bad_data")
         return value.values
 
-    def _instant(self, node: Selector, grid: Grid) -> tuple[Frame, Ints]:
+    def instant(self, node: Selector, grid: Grid) -> tuple[Frame, Ints]:
         """The newest sample within the lookback at each step, and its index."""
         block = self.source.get(node.matchers)
         times = grid.reference(node.at, node.offset_ms)
@@ -370,7 +277,7 @@ class Evaluator:
     def _check_quantile(self, q: Floats) -> None:
         bad = q[np.isnan(q) | (q < 0) | (q > 1)]
         if len(bad):
-            self.notes.add("warning", f"quantile value should be between 0 and 1, got {histogram._g(float(bad[0]))}")
+            self.notes.add("warning", f"quantile value should be between 0 and 1, got {histogram.short(float(bad[0]))}")
 
     # -------------------------------------------------------------- functions
 
@@ -386,7 +293,7 @@ class Evaluator:
                 return Frame.single((), functions.date_part(name, grid.times / 1000.0))
             frame = self.vector(args[0], grid)
             return frame.with_values(functions.date_part(name, frame.values))
-        handler = _HANDLERS.get(name)
+        handler = HANDLERS.get(name)
         if handler is None:
             raise QueryError(f'the function "{name}" is not supported', kind="execution")
         return handler(self, args, grid)
@@ -438,152 +345,3 @@ class Evaluator:
 
 def _constant(*params: Floats) -> bool:
     return all(bool(((p == p[0]) | (np.isnan(p) & np.isnan(p[0]))).all()) for p in params)
-
-
-def absent_labels(node: Plan) -> Labels:
-    """Labels that ``absent`` can tell from the selector's ``=`` matchers."""
-    if not isinstance(node, Selector):
-        return ()
-    found: dict[str, str] = {}
-    seen: set[str] = set()
-    for matcher in node.matchers:
-        if matcher.name == METRIC_NAME:
-            continue
-        if matcher.op is MatchOp.EQUAL and matcher.name not in seen:
-            found[matcher.name] = matcher.value
-            seen.add(matcher.name)
-        else:
-            found.pop(matcher.name, None)
-    return set_labels((), found.items())
-
-
-def _absent(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    frame = e.vector(args[0], grid)
-    return Frame.single(absent_labels(args[0]), np.ones(grid.steps), np.asarray(~frame.ok.any(axis=0)))
-
-
-def _absent_over_time(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    windows = e.windows(args[0], grid)
-    there = np.zeros(grid.steps, bool)
-    zeros = np.zeros(grid.steps)
-    for _, _, ok in e.range_blocks("present", windows, zeros, zeros):
-        there |= ok.any(axis=0)
-    return Frame.single(absent_labels(args[0]), np.ones(grid.steps), ~there)
-
-
-def _scalar_of(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    frame = e.vector(args[0], grid)
-    one = frame.ok.sum(axis=0) == 1
-    values = np.full(grid.steps, np.nan)
-    if len(frame):
-        values[one] = frame.values[np.argmax(frame.ok, axis=0), np.arange(grid.steps)][one]
-    return Scalars(values)
-
-
-def _timestamp(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    inner = unwrap(args[0])
-    if isinstance(inner, Selector):
-        frame, index = e._instant(inner, grid)
-        if not len(frame):
-            return frame
-        return frame.with_values(e.source.get(inner.matchers).ts[index] / 1000.0)
-    frame = e.vector(args[0], grid)
-    return frame.with_values(np.broadcast_to(grid.times / 1000.0, frame.values.shape).copy())
-
-
-def _round(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    frame = e.vector(args[0], grid)
-    nearest = e.scalar(args[1], grid) if len(args) > 1 else np.ones(grid.steps)
-    return frame.with_values(functions.round_to(frame.values, nearest))
-
-
-def _clamp(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    return functions.clamp(e.vector(args[0], grid), e.scalar(args[1], grid), e.scalar(args[2], grid))
-
-
-def _sort(descending: bool) -> Callable[[Evaluator, tuple[Plan, ...], Grid], Value]:
-    def run(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-        frame = e.vector(args[0], grid)
-        return functions.sort_values(frame, descending=descending) if grid.steps == 1 else frame
-
-    return run
-
-
-def _sort_by_label(descending: bool) -> Callable[[Evaluator, tuple[Plan, ...], Grid], Value]:
-    def run(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-        frame = e.vector(args[0], grid)
-        names = [e.text(a, grid) for a in args[1:]]
-        return functions.sort_by_label(frame, names, descending=descending) if grid.steps == 1 else frame
-
-    return run
-
-
-def _label_replace(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    dst, replacement, src, pattern = (e.text(a, grid) for a in args[1:])
-    return functions.label_replace(e.vector(args[0], grid), dst, replacement, src, pattern)
-
-
-def _label_join(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    dst, separator, *sources = (e.text(a, grid) for a in args[1:])
-    return functions.label_join(e.vector(args[0], grid), dst, separator, sources)
-
-
-def _histogram_quantiles(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    frame, label = e.vector(args[0], grid), e.text(args[1], grid)
-    parts: list[Frame] = []
-    for arg in args[2:]:
-        q = e.scalar(arg, grid)
-        one = histogram.quantile(frame, q, e.notes.add)
-        text = histogram._g(float(q[0]))
-        parts.append(Frame([set_labels(x, [(label, text)]) for x in one.labels], one.values, one.ok, one.drop))
-    return Frame(
-        [x for part in parts for x in part.labels],
-        np.concatenate([p.values for p in parts]),
-        np.concatenate([p.ok for p in parts]),
-        np.concatenate([p.drop for p in parts]),
-    ).merged()
-
-
-def _no_floats(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    """Functions of native histograms give nothing for float samples, and we hold no others."""
-    e.vector(args[0], grid)
-    return Frame.empty(grid.steps)
-
-
-def _extreme_of(pick: Callable[..., Any]) -> Callable[[Evaluator, tuple[Plan, ...], Grid], Value]:
-    return lambda e, a, g: Scalars(pick(e.scalar(a[0], g), e.scalar(a[1], g)))
-
-
-_HANDLERS: dict[str, Callable[[Evaluator, tuple[Plan, ...], Grid], Value]] = {
-    "absent": _absent,
-    "absent_over_time": _absent_over_time,
-    "scalar": _scalar_of,
-    "vector": lambda e, a, g: Frame.single((), e.scalar(a[0], g)),
-    "time": lambda e, a, g: Scalars(g.times / 1000.0),  # noqa: ARG005
-    "pi": lambda e, a, g: Scalars(np.full(g.steps, np.pi)),  # noqa: ARG005
-    "timestamp": _timestamp,
-    "round": _round,
-    "clamp": _clamp,
-    "clamp_min": lambda e, a, g: functions.clamp(e.vector(a[0], g), e.scalar(a[1], g), None),
-    "clamp_max": lambda e, a, g: functions.clamp(e.vector(a[0], g), None, e.scalar(a[1], g)),
-    "sort": _sort(descending=False),
-    "sort_desc": _sort(descending=True),
-    "sort_by_label": _sort_by_label(descending=False),
-    "sort_by_label_desc": _sort_by_label(descending=True),
-    "label_replace": _label_replace,
-    "label_join": _label_join,
-    "histogram_quantile": lambda e, a, g: histogram.quantile(e.vector(a[1], g), e.scalar(a[0], g), e.notes.add),
-    "histogram_quantiles": _histogram_quantiles,
-    "histogram_fraction": lambda e, a, g: histogram.fraction(
-        e.vector(a[2], g), e.scalar(a[0], g), e.scalar(a[1], g), e.notes.add
-    ),
-    **dict.fromkeys(
-        ("histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev", "histogram_stdvar"), _no_floats
-    ),
-    "start": lambda e, a, g: Scalars(np.full(g.steps, g.start_ms / 1000.0)),  # noqa: ARG005
-    "end": lambda e, a, g: Scalars(np.full(g.steps, g.end_ms / 1000.0)),  # noqa: ARG005
-    "step": lambda e, a, g: Scalars(np.full(g.steps, g.step_ms / 1000.0)),  # noqa: ARG005
-    "range": lambda e, a, g: Scalars(np.full(g.steps, (g.end_ms - g.start_ms) / 1000.0)),  # noqa: ARG005
-    "max_of": _extreme_of(np.maximum),
-    "min_of": _extreme_of(np.minimum),
-}

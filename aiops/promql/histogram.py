@@ -29,7 +29,7 @@ def quantile(frame: Frame, q: Floats, note: Callable[[str, str], None]) -> Frame
     """``histogram_quantile`` at each step; ``note(kind, message)`` gets warnings and infos."""
     bad = q[np.isnan(q) | (q < 0) | (q > 1)]
     if len(bad):
-        note("warning", f"quantile value should be between 0 and 1, got {_g(float(bad[0]))}")
+        note("warning", f"quantile value should be between 0 and 1, got {short(float(bad[0]))}")
     forced: set[str] = set()
 
     def one(bounds: Floats, counts: Floats, ok: Bools, name: str) -> Floats:
@@ -198,7 +198,7 @@ def _fraction(lower: float, upper: float, edges: Floats, counts: Floats) -> floa
     return (min(rank_at(upper), total) - min(rank_at(lower), total)) / total
 
 
-def _g(value: float) -> str:
+def short(value: float) -> str:
     return (
         "NaN" if math.isnan(value) else "+Inf" if value == math.inf else "-Inf" if value == -math.inf else f"{value:g}"
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from aiops.promql.evaluate import Kernels
+from aiops.promql.context import Kernels
 from aiops.promql.frame import Bools, Floats, Ints
 from aiops.promql.windows import NEEDS_TWO, OP
 

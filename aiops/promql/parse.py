@@ -190,7 +190,7 @@ class _Translator:
             return Anchor.END
         return int(self.lexed.times_ms[round(modifier.at.timestamp())])
 
-    def selector(self, node: Any, range_ms: int | None) -> Selector:
+    def selector(self, node: Any, range_ms: int | None, *, may_match_all: bool = False) -> Selector:
         if node.matchers.or_matchers:
             raise self.fail("'or' between matchers is not PromQL")
         matchers = [Matcher(METRIC_NAME, MatchOp.EQUAL, self.lexed.string(node.name))] if node.name else []
@@ -205,7 +205,7 @@ class _Translator:
                 raise self.fail(f'metric name must not be set twice: "{matchers[0].value}" or "{matcher.value}"')
             if matcher not in matchers:
                 matchers.append(matcher)
-        if all(_matches_empty(m) for m in matchers):
+        if not may_match_all and all(_matches_empty(m) for m in matchers):
             raise self.fail("vector selector must contain at least one non-empty matcher", "{")
         return Selector(tuple(matchers), _offset(node.offset), self.at(node.at), range_ms)
 
@@ -269,6 +269,9 @@ class _Translator:
         kind = {"Vector": Kind.VECTOR, "Scalar": Kind.SCALAR, "Matrix": Kind.MATRIX}.get(
             str(node.func.return_type).rsplit(".", 1)[-1], Kind.STRING
         )
+        if name == "info" and len(node.args) == 2 and type(node.args[1]).__name__ == "VectorSelector":
+            data = self.selector(node.args[1], None, may_match_all=True)
+            return Call(name, (self.plan(node.args[0]), data), kind)
         return Call(name, tuple(self.plan(a) for a in node.args), kind)
 
     def names(self, names: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,102 @@
+"""What an evaluation works with: its times, its samples, its notes, its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from aiops.core.errors import QueryError
+from aiops.core.ports import MetricReader
+from aiops.core.principal import Principal
+from aiops.core.series import Matcher, SampleBlock
+from aiops.promql.frame import Bools, Floats, Ints
+from aiops.promql.plan import Anchor, At, Subquery
+
+DEFAULT_SUBQUERY_STEP_MS = 60_000
+TOO_MANY = "query processing would load too many samples into memory in query execution"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Compiled stand-ins for the NumPy functions."""
+
+    bounds: Callable[..., Any]
+    over_windows: Callable[..., tuple[Floats, Bools]]
+    accumulate: Callable[..., Any]
+
+
+@dataclass(slots=True)
+class Notes:
+    """Warnings and infos, each once, in order."""
+
+    warnings: dict[str, None] = field(default_factory=dict)
+    infos: dict[str, None] = field(default_factory=dict)
+
+    def add(self, kind: str, message: str) -> None:
+        if kind == "warning":
+            self.warnings[f"PromQL warning: {message}"] = None
+        else:
+            self.infos[f"PromQL info: {message}"] = None
+
+
+@dataclass(slots=True)
+class Source:
+    """The samples of a query: one scan a distinct selector, over the hull of all times that ask for it."""
+
+    reader: MetricReader
+    principal: Principal
+    lookback_ms: int
+    max_samples: int
+    hulls: dict[tuple[Matcher, ...], tuple[int, int]] = field(default_factory=dict)
+    blocks: dict[tuple[Matcher, ...], SampleBlock] = field(default_factory=dict)
+    loaded: int = 0
+
+    def want(self, matchers: tuple[Matcher, ...], start_ms: int, end_ms: int) -> None:
+        low, high = self.hulls.get(matchers, (start_ms, end_ms))
+        self.hulls[matchers] = (min(low, start_ms), max(high, end_ms))
+
+    def get(self, matchers: tuple[Matcher, ...]) -> SampleBlock:
+        block = self.blocks.get(matchers)
+        if block is None:
+            if matchers not in self.hulls:
+                return SampleBlock.empty()
+            start, end = self.hulls[matchers]
+            block = self.reader.scan(matchers, start, end, self.principal)
+            self.loaded += block.sample_count
+            if self.loaded > self.max_samples:
+                raise QueryError(TOO_MANY, kind="execution")
+            self.blocks[matchers] = block
+        return block
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Evaluation times, and the query's own start, end and step, which ``@`` and ``start()`` name."""
+
+    times: Ints
+    start_ms: int
+    end_ms: int
+    step_ms: int
+
+    @property
+    def steps(self) -> int:
+        return len(self.times)
+
+    def reference(self, at: At, offset_ms: int) -> Ints:
+        """The times that a selector looks at."""
+        if at is None:
+            return self.times - offset_ms
+        fixed = self.start_ms if at is Anchor.START else self.end_ms if at is Anchor.END else int(at)
+        return np.full(len(self.times), fixed - offset_ms, np.int64)
+
+
+def subquery_grid(node: Subquery, ends: Ints, most: int) -> Ints:
+    """Absolute multiples of the step in the hull of all windows ``(end - range, end]``, ``most`` at most."""
+    step = node.step_ms or DEFAULT_SUBQUERY_STEP_MS
+    low, high = int(ends.min()) - node.range_ms, int(ends.max())
+    if (high - low) // step > most:
+        raise QueryError(TOO_MANY, kind="execution")
+    return np.arange((low // step + 1) * step, high + 1, step, dtype=np.int64)
