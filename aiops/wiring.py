@@ -441,7 +441,7 @@ class Service:
 
         end = (system_clock() // DAY_MS + 1) * DAY_MS
         zone = self.settings.agent.zone
-        return CostReport(self.cost).build(principal, start_ms=end - days * DAY_MS, end_ms=end, zone=zone)
+        return CostReport(self.cost).build(principal, start_ms=end - (days + 1) * DAY_MS, end_ms=end, zone=zone)
 
     def _import_costs(self, name: str, content: bytes) -> int:
         """A FOCUS file's rows into the store, all of them or none."""
