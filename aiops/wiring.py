@@ -302,7 +302,7 @@ class Service:
             ) from error
         port = bound.getsockname()[1]
         config = uvicorn.Config(
-            self.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5
+            self.app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=5
         )
         running = uvicorn.Server(config)
         thread = threading.Thread(target=running.run, args=([bound],), name="http", daemon=True)
