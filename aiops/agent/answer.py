@@ -134,8 +134,8 @@ def _trouble(e: Evidence) -> str:
     """The sentence for evidence that is not there; empty when there is some."""
     name = plain(e.title or e.kind)
     if e.state is EvidenceState.SOURCE_DOWN:
-        return f"**The source is down:** {name} could not be read ({{{e.id}.note}}). [{e.id}]" if e.note else (
-            f"**The source is down:** {name} could not be read. [{e.id}]")  # fmt: skip
+        return f"**The source did not answer:** {name} could not be read ({{{e.id}.note}}). [{e.id}]" if e.note else (
+            f"**The source did not answer:** {name} could not be read. [{e.id}]")  # fmt: skip
     if e.state is EvidenceState.DOES_NOT_EXIST:
         return (
             f"**This is not measured here:** {{{e.id}.note}}. [{e.id}]"

@@ -13,7 +13,7 @@ _FOLLOW = re.compile(
     r"^\W*(?:and|but|or|also|now|only|just|what about|how about|same|per|by|for|in|on|why|since|then|ok(?:ay)?)\b",
     re.IGNORECASE,
 )
-_PRONOUN = re.compile(r"\b(it|its|that|this|those|them|they|there|same)\b", re.IGNORECASE)
+_PRONOUN = re.compile(r"\b(?:it|its|those|them|they|same)\b|\b(?:this|that|there)\b(?!\s+\w)", re.IGNORECASE)
 LOOK_BACK = 8
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from aiops.agent.run_explain import ExplainRunner
 from aiops.agent.run_metrics import MetricRunner
 from aiops.agent.run_signals import IncidentRunner, SignalRunner, evidence, metrics_like, touched
 from aiops.core.action import Action, ActionProposal
-from aiops.core.errors import AiopsError, InvalidPlan, TransientError
+from aiops.core.errors import AiopsError, InvalidPlan
 from aiops.core.evidence import Evidence, EvidenceState, Figure
 from aiops.core.incident import Incident, IncidentStatus
 from aiops.core.ports import MetricQuerier, SignalReader, Tool
@@ -102,28 +102,27 @@ class Executor:
         ]
         found: list[Found] = []
         number = 1
+        if progress is not None:
+            progress("looking at " + (", ".join(step.title or step.kind for step in plan.steps) or "nothing"))
+        wait([future for _, future in waiting], timeout=self._deadline_s)
         for step, future in waiting:
-            if progress is not None:
-                progress(f"looking at {step.title or step.kind}")
             try:
-                got = future.result(timeout=self._deadline_s)
+                got = future.result(timeout=0)
             except FutureTimeout:
                 future.cancel()
                 got = self._failed(step, asking, f"it took longer than {self._deadline_s:g} s")
             except InvalidPlan:
                 raise
-            except TransientError as error:
-                got = self._failed(step, asking, error.message)
             except AiopsError as error:
-                got = self._failed(step, asking, error.message, EvidenceState.NO_MATCH)
+                got = self._failed(step, asking, error.message)
             found.append(got.numbered(number))
             number += len(got.evidence)
         return Execution(tuple(found))
 
     @staticmethod
-    def _failed(step: PlanStep, asking: Asking, note: str, state: EvidenceState = EvidenceState.SOURCE_DOWN) -> Found:
+    def _failed(step: PlanStep, asking: Asking, note: str) -> Found:
         window = step.window.resolve(asking.now_ms)
-        bad = Evidence("", step.kind, step.title, step.kind, step.title, *window, state, note=note)
+        bad = Evidence("", step.kind, step.title, step.kind, step.title, *window, EvidenceState.SOURCE_DOWN, note=note)
         return Found(step, (bad,), limits=(f"{step.title or step.kind} could not be read: {note}.",))
 
     def _missing(self, step: PlanStep, asking: Asking, what: str) -> Found:

@@ -25,7 +25,15 @@ def explain(found: Found) -> str:
         parts.append(_incident(found.incident, head, step.service))
     elif head is not None:
         who = plain(step.service) or "any service"
-        parts.append(f"**No open incident** concerns {who} or what it calls [{head.id}].")
+        text = f"**No open incident** concerns {who} or what it calls [{head.id}]."
+        others = [i for i, f in enumerate(head.figures) if f.name == "elsewhere"]
+        if others:
+            listed = "; ".join(
+                f"{{{head.id}.f{i}.label.incident}} on {{{head.id}.f{i}.label.service}} since {{{head.id}.f{i}}}"
+                for i in others
+            )
+            text += f" Open elsewhere: {listed}."
+        parts.append(text)
     if figures := _red(by_kind.get("compare", []), has_incident=found.incident is not None, service=step.service):
         parts.append(figures)
     if changed := _changes(by_kind.get("change", [])):

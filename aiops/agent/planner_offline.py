@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aiops.agent import intents, skeletons, slots, time_phrases
-from aiops.agent.catalogue import Catalogue, fold_name, resolve
+from aiops.agent.catalogue import Catalogue, KnownCatalogue, fold_name, resolve
 from aiops.agent.concepts import Concept, Form, load_concepts
 from aiops.agent.retrieval import ConceptIndex, Match, MetricIndex
 from aiops.agent.words import content, raw_tokens
+from aiops.core.errors import TransientError
 from aiops.core.query import (
     ActionProposalStep,
     ChangeStep,
@@ -86,7 +87,13 @@ class OfflinePlanner:
         """
         read, notes = self._read(question, last_deploy)
         intent = intents.classify(question.text)
-        metrics = catalogue.metrics()
+        down: TransientError | None = None
+        metrics: Mapping[str, MetricMetadata] = {}
+        try:
+            metrics = catalogue.metrics()
+        except TransientError as error:
+            # Costs, incidents and logs can be asked while the metric source is away.
+            down, catalogue = error, KnownCatalogue(())
         service = self._service(read.text, catalogue, services)
         topic = self._topic(read.rest, service)
         found = self._index.search(topic, 12)
@@ -99,6 +106,8 @@ class OfflinePlanner:
                 steps=(step,), intent=intent, confidence=confidence, sure=confidence >= SURE, planner=NAME,
                 concept=step.kind, notes=tuple(notes),
             )  # fmt: skip
+        if down is not None:
+            raise down
         if not usable:
             return self._abstain(read, intent, found, metrics)
         best, form = usable[0]
@@ -222,6 +231,8 @@ class OfflinePlanner:
         if flipped:
             text, bad = f"1 - {text}", "high"
         text = skeletons.fill(text, known, read.window, read.horizon_s, read.quantile)
+        if group := slots.group_of(read.rest, known):
+            text = skeletons.regroup(text, group)
         labels = slots.labels_of(read.text, known, spoken={w for p in concept.say for w in raw_tokens(p)})
         for name, value in labels.equal:
             text = skeletons.select(text, form.metrics, name, value)
@@ -236,7 +247,16 @@ class OfflinePlanner:
             return ForecastStep(title=title, promql=text, unit=unit, horizon_s=horizon, window=window), caveats, doubt
         threshold = _threshold(concept, read, shape, flipped, caveats)
         return (
-            MetricStep(title=title, promql=text, shape=shape, unit=unit, bad=bad, threshold=threshold, window=window),
+            MetricStep(
+                title=title,
+                promql=text,
+                shape=shape,
+                unit=unit,
+                bad=bad,
+                threshold=threshold,
+                window=window,
+                limit=slots.top_of(read.rest) or 10,
+            ),
             caveats,
             doubt,
         )
@@ -244,7 +264,7 @@ class OfflinePlanner:
     def _topic(self, text: str, service: str) -> str:
         """The question without names of things, which are slots: the service, and words that look like host names."""
         kept = []
-        for word in raw_tokens(text):
+        for word in raw_tokens(_GROUPING.sub(" ", text)):
             name = _NAMED.match(word) is not None and not self._index.knows(word)
             if word != service.lower() and not name:
                 kept.append(word)
@@ -295,6 +315,7 @@ _COLUMN_WORDS = {
 }  # fmt: skip
 
 
+_GROUPING = re.compile(r"\b(?:per|by|for each)\s+(?:service|job|instance)s?\b")
 _NAMED = re.compile(r"^[a-z][\w.:/-]*\d[\w.:/-]*$|^[a-z][\w]*-[\w.:/-]+$")
 
 

@@ -12,7 +12,7 @@ from aiops.agent.found import Asking, Found
 from aiops.agent.ports import IncidentLookup
 from aiops.agent.run_metrics import MetricRunner
 from aiops.agent.run_signals import SignalRunner, evidence, touched
-from aiops.core.errors import AiopsError, NotFound
+from aiops.core.errors import AiopsError, NotFound, TransientError
 from aiops.core.evidence import Evidence, Figure
 from aiops.core.incident import Incident
 from aiops.core.query import CompareStep, ExplainStep, LogStep, Window
@@ -50,7 +50,10 @@ class ExplainRunner:
         else:
             limits.append("Logs, traces and changes are not available here.")
         end = incident.resolved_ms if incident and incident.resolved_ms else asking.now_ms
-        parts.extend(self._red(service, asking, catalogue, onset, end, limits))
+        try:
+            parts.extend(self._red(service, asking, catalogue, onset, end, limits))
+        except TransientError as error:
+            limits.append(f"The metric source did not answer: {error.message}")
         return Found(step, tuple(parts), incident=incident, limits=tuple(limits))
 
     def _incident(self, step: ExplainStep, asking: Asking, limits: list[str]) -> Incident | None:
@@ -95,8 +98,8 @@ class ExplainRunner:
         window = step.window.resolve(asking.now_ms)
         if incident is None:
             who = step.service or "any service"
-            return evidence("incident", step, "incidents", f"incidents that touch {who}", window,
-                            [Figure(0.0, "1", name="incidents")], [], found=False)  # fmt: skip
+            none = [Figure(0.0, "1", name="incidents"), *self._elsewhere(asking)]
+            return evidence("incident", step, "incidents", f"incidents that touch {who}", window, none, [], found=False)
         figures = [
             Figure(incident.opened_ms / 1000, "time",
                    labels_of({"incident": incident.id, "service": incident.service, "status": incident.status.value,
@@ -120,6 +123,21 @@ class ExplainRunner:
         return evidence("incident", step, "incidents", f"incident {incident.id}",
                         (min(incident.opened_ms, end - 1000), end), figures, lines, found=True,
                         newest_ms=incident.updated_ms)  # fmt: skip
+
+    def _elsewhere(self, asking: Asking) -> list[Figure]:
+        """Active incidents of other services."""
+        if self.incidents is None:
+            return []
+        active = [i for i in self.incidents.list(asking.principal, None, 100) if i.active]
+        return [
+            Figure(
+                i.opened_ms / 1000,
+                "time",
+                labels_of({"incident": i.id, "service": i.service or "unknown"}),
+                "elsewhere",
+            )
+            for i in active[:3]
+        ]
 
     def _around(self, step: ExplainStep, asking: Asking, onset: int, service: str, cause: str) -> list[Evidence]:
         assert self.signals is not None

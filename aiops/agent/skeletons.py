@@ -40,6 +40,17 @@ def fill(
     return text
 
 
+def regroup(text: str, label: str) -> str:
+    """Every aggregation by ``label`` instead; texts that join on labels stay as they are."""
+    if re.search(r"\b(?:on|ignoring|group_left|group_right)\b", text):
+        return text
+    return re.sub(r"\bby \(([^)]*)\)", lambda m: f"by ({_with_le(m.group(1), label)})", text)
+
+
+def _with_le(old: str, label: str) -> str:
+    return f"le, {label}" if "le" in [part.strip() for part in old.split(",")] else label
+
+
 def select(text: str, metrics: Sequence[str], name: str, value: str) -> str:
     """Add an equality to every selector of the concept's own metrics."""
     safe = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

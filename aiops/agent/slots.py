@@ -118,6 +118,27 @@ def threshold_of(text: str) -> Limit | None:
     return Limit(op, number)
 
 
+def top_of(text: str) -> int | None:
+    """How many are asked for: "top 5"; at most 100."""
+    match = re.search(r"\b(?:top|first|worst|best)\s+(\d{1,3})\b", text.lower())
+    return min(100, max(1, int(match.group(1)))) if match else None
+
+
+def group_of(text: str, known: Mapping[str, LabelValues | None]) -> str:
+    """The label of "per pod" or "by namespace", where every metric concerned has it; empty otherwise."""
+    tables = [t for t in known.values() if t is not None]
+    if not tables or len(tables) < len(known):
+        return ""
+    shared: set[str] = set.intersection(*(set(t) for t in tables))
+    for match in re.finditer(r"\b(?:per|by|for each|for every)\s+([a-z_]+)\b", text.lower()):
+        word = match.group(1)
+        wanted: tuple[str, ...] = next((names for place, names, _ in _PLACES if place == word.rstrip("s")), ())
+        found = [name for name in (word, word.rstrip("s"), *wanted) if name in shared]
+        if found:
+            return str(found[0])
+    return ""
+
+
 def asks_used(text: str) -> bool:
     """Whether the used share is meant rather than the free one."""
     low = text.lower()

@@ -173,3 +173,40 @@ def test_progress_is_told(house: House) -> None:
     house.assistant.ask(Question("cost forecast", Principal("a", Role.VIEWER), NOW), seen.append)
     assert seen[0] == "planning"
     assert len(seen) == 2
+
+
+def test_open_incidents_elsewhere_are_mentioned(house: House) -> None:
+    house.incidents.rows = [INCIDENT.__class__(**{**_fields(INCIDENT), "service": "catalog", "candidates": ()})]
+    answer = house.ask("what is wrong with payment?")
+    assert "**No open incident** concerns payment" in answer.text
+    assert "Open elsewhere: INC-1 on catalog" in answer.text
+
+
+def test_per_and_top_are_heard(house: House) -> None:
+    answer = house.ask("request rate by job")
+    assert "by (job)" in answer.evidence[0].query
+    answer = house.ask("top 1 request rate")
+    assert "checkout" in answer.text
+    assert "payment" not in answer.text
+    assert answer.evidence[0].truncated
+
+
+def test_costs_are_answered_while_the_metric_source_is_down() -> None:
+    from aiops.agent.assistant import Assistant
+    from aiops.agent.catalogue import Catalogues
+    from aiops.agent.executor import Executor
+    from aiops.core.principal import LOCAL
+    from tests.unit.agent.house import Incidents
+    from tests.unit.agent.tables import TableQuerier
+
+    querier = TableQuerier({}, [], [])
+    querier.down = True
+    executor = Executor(querier, incidents=Incidents([INCIDENT]))
+    assistant = Assistant(Catalogues(querier, lambda: NOW), executor, clock=lambda: NOW)
+    answer = assistant.ask(Question("are there open incidents?", LOCAL, NOW))
+    assert "INC-1" in answer.text
+    answer = assistant.ask(Question("which hosts are low on disk?", LOCAL, NOW))
+    executor.close()
+    assert "source is down" in answer.text
+    assert "connection refused" in answer.text
+    assert answer.confidence == 0
