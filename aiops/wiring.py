@@ -29,7 +29,7 @@ from aiops.agent.executor import Executor as PlanExecutor
 from aiops.agent.limits import QuestionLimits
 from aiops.agent.ports import Planner
 from aiops.api.services import Component, ComponentState, Services
-from aiops.core.errors import AiopsError, ConfigError, TransientError
+from aiops.core.errors import AiopsError, ConfigError, InvalidInput, TransientError
 from aiops.core.job import Schedule
 from aiops.core.plugins import build as build_plugin
 from aiops.core.plugins import discover
@@ -53,6 +53,7 @@ from aiops.incidents.notify import Dispatcher
 from aiops.incidents.root_cause import RootCauseAnalyser
 from aiops.incidents.routing import Route, route_of
 from aiops.incidents.watch import watch_list
+from aiops.ingest.backfill import backfill
 from aiops.ingest.collector import Collector
 from aiops.jobs.queue import JobQueue
 from aiops.models.registry import ModelRegistry
@@ -126,6 +127,7 @@ class Service:
         self.store = TelemetryStore(database, settings.cost.scope_columns)
         self._undo.append(self.store.close)
         state = StateDatabase(_state_url(settings, folder))
+        self._state = state
         self._undo.append(state.close)
         state.upgrade()
         self.engine = PromqlEngine(self.store, settings.promql)
@@ -261,6 +263,9 @@ class Service:
         self.collector.start()
         self._undo.append(self.collector.stop)
         self.actions.recover()
+        if self._state.dialect == "sqlite":  # no other service shares it: what was claimed was left behind
+            self.outbox.release()
+            self._job_rows.release()
         self.incidents.start()
         self._dispatcher.start()
         self._undo.append(self._dispatcher.stop)
@@ -300,6 +305,7 @@ class Service:
                 f"Port {server.port} on {server.host} cannot be used: {error.strerror}.",
                 hint="Choose another with --port.",
             ) from error
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only on sockets it made
         port = bound.getsockname()[1]
         config = uvicorn.Config(
             self.app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=5
@@ -401,6 +407,7 @@ class Service:
             JOB_KIND: report_handler({"cost": CostReport(self.cost)}, settings.smtp, self._upload()),
             "retention": lambda _, progress: progress(1.0, f"{self.store.apply_retention()} day tables dropped"),
             "cost": self._cost_job,
+            "backfill": self._backfill_job,
             "train": self._train_job,
         }
         clock = JobClock(cast("JobQueue", self.services.jobs))
@@ -428,6 +435,19 @@ class Service:
 
     def _train_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG002
         self.detection.train(system_clock(), lambda share, text: progress(share, text))
+
+    def _backfill_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:
+        name = arguments.get("source", "")
+        if name not in self.sources:
+            raise InvalidInput(f"There is no source '{name}'.", hint=f"Known: {', '.join(sorted(self.sources))}.")
+        now = system_clock()
+        start = now - round(float(arguments.get("days", "1")) * DAY_MS)
+
+        def pause(seconds: float) -> None:
+            self._stopping.wait(seconds)
+
+        done = backfill(self.store, name, self.sources[name], start, now, progress, pause)
+        progress(1.0, f"{done.samples} samples, {done.duplicates} were there already")
 
     def _cost_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG002
         """Read the configured bills, then judge budgets and days."""
@@ -464,6 +484,8 @@ class Service:
         ready, starting = ComponentState.READY, ComponentState.STARTING
         healthy = self.store.healthy()
         found = [Component("store", ready if healthy else ComponentState.DOWN, required=True)]
+        alive = self._state.healthy()
+        found.append(Component("state", ready if alive else ComponentState.DOWN, required=True))
         kernels = "" if self.engine.warm_now else "on NumPy until the kernels are compiled"
         found.append(Component("promql", ready, kernels, required=True))
         for status in self.collector.status() if self.collector else ():
