@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,7 @@ def _in_process(settings: Settings) -> Api:
 
     local = settings.model_copy(update={"server": settings.server.model_copy(update={"auth": "none"})})
     service = wiring.local(local)
+    print(f"aiops: no service runs; answering from {settings.data_dir} itself", file=sys.stderr)
     client = httpx.Client(transport=_Routes(service.app), base_url="http://127.0.0.1", timeout=ANSWER_S)
     return Api(client, str(settings.data_dir), service.stop)
 
