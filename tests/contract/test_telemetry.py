@@ -1,0 +1,128 @@
+"""Every telemetry source, found by discovery: what it brings can be stored, twice without harm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from aiops.core.errors import AiopsError, ConfigError, PermanentError, TransientError
+from aiops.core.plugins import build, discover
+from aiops.core.ports import Collected, PluginContext, TelemetrySource
+from aiops.core.principal import LOCAL
+from aiops.core.series import METRIC_NAME, labels_of
+from aiops.settings import StoreSettings
+from aiops.store.telemetry.database import TelemetryDatabase
+from aiops.store.telemetry.store import TelemetryStore
+from tests.contract.peers import Answer, Peer, peer
+
+NOW = 1_790_000_000_000
+SECRET = "a-very-secret-password"
+MATRIX = {
+    "resultType": "matrix",
+    "result": [{"metric": {"__name__": "up", "job": "a"}, "values": [[NOW / 1000 - 20, "1"], [NOW / 1000 - 5, "NaN"]]}],
+}
+METADATA = {"up": [{"type": "gauge", "help": "Is it up?", "unit": ""}]}
+
+
+def answer(data: object) -> Answer:
+    return Answer(200, json.dumps({"status": "success", "data": data}).encode())
+
+
+@dataclass(frozen=True)
+class Provider:
+    """How to reach a source's server on loopback, and its answers to one poll."""
+
+    options: Callable[[str], dict[str, Any]]
+    answers: tuple[Answer, ...]
+
+
+PROVIDERS = {
+    "prometheus": Provider(
+        lambda url: {"url": url, "username": "u", "password": SECRET}, (answer(MATRIX), answer(METADATA))
+    )
+}
+
+
+@contextmanager
+def source(name: str) -> Iterator[tuple[TelemetrySource[Any], Peer | None]]:
+    provider = PROVIDERS.get(name)
+    with peer() as server:
+        options = provider.options(server.url) if provider else {}
+        server.then(*(provider.answers if provider else ()))
+        built = build("connectors.telemetry", name, options, PluginContext("mine", lambda: NOW))
+        assert isinstance(built, TelemetrySource)
+        try:
+            yield built, server if provider else None
+        finally:
+            built.close()
+
+
+NAMES = sorted(discover("connectors.telemetry"))
+
+
+def check(collected: Collected) -> None:
+    block = collected.samples
+    assert len(block.offsets) == len(block) + 1
+    assert block.offsets[-1] == len(block.ts) == len(block.values)
+    assert len(set(block.labels)) == len(block.labels)
+    for i, labels in enumerate(block.labels):
+        assert labels == labels_of(labels), "sorted, without empty values"
+        assert dict(labels)[METRIC_NAME]
+        ts, _ = block.series(i)
+        assert (ts[1:] > ts[:-1]).all()
+        assert ts[-1] <= NOW
+    assert 0 <= collected.done <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_poll_is_well_formed_and_stored_once(name: str) -> None:
+    store = TelemetryStore(TelemetryDatabase(None, StoreSettings(), lambda: NOW))
+    with source(name) as (plugin, _):
+        assert plugin.interval_s > 0
+        collected = plugin.poll("")
+    check(collected)
+    first = store.append(collected, source=name)
+    second = store.append(collected, source=name)
+    assert first.accepted == collected.samples.sample_count > 0
+    assert (second.accepted, second.conflicts, second.duplicates) == (0, 0, first.accepted)
+    assert store.cursor(name) == collected.cursor
+    assert {m.name for m in store.metadata(LOCAL)} == {m.name for m in collected.metadata}
+    store.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_option_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match="unknown key 'no_such_key'"):
+        build("connectors.telemetry", name, {"no_such_key": 1}, PluginContext("mine"))
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+@pytest.mark.parametrize(
+    "bad",
+    [Answer(503, b""), Answer(200, b"<html>hello</html>"), Answer(401, b"{}"), Answer(200, b'{"status":"success"}')],
+)
+def test_a_server_that_fails_is_a_typed_error_without_secrets(name: str, bad: Answer) -> None:
+    with source(name) as (plugin, server):
+        assert server is not None
+        server.answers.clear()
+        server.usual = bad
+        with pytest.raises(AiopsError) as caught:
+            plugin.poll("")
+        assert isinstance(caught.value, TransientError | PermanentError)
+        assert SECRET not in f"{caught.value}{plugin.options!r}"
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_a_server_that_is_not_there_is_transient(name: str) -> None:
+    with peer() as server:
+        gone = server.url
+    plugin = build("connectors.telemetry", name, PROVIDERS[name].options(gone), PluginContext("mine", lambda: NOW))
+    assert isinstance(plugin, TelemetrySource)
+    with pytest.raises(TransientError):
+        plugin.poll("")
+    plugin.close()
