@@ -33,34 +33,33 @@ def mask(line: str) -> str:
     return text
 
 
-@dataclass(slots=True)
-class _Group:
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Equal lines of one service: how many, their worst severity, first and last time (ns)."""
+
+    service: str
+    body: str
     count: int
     severity: int
     first_ns: int
     last_ns: int
 
 
-def group(lines: Iterable[tuple[int, int, str, str]], limit: int) -> list[LogPattern]:
-    """Patterns of (ns, severity, service, body) rows, most frequent first. Most lines repeat: masks are kept."""
-    groups: dict[tuple[str, str], _Group] = {}
-    masked: dict[str, str] = {}
-    for ns, severity, service, body in lines:
-        pattern = masked.get(body)
-        if pattern is None:
-            pattern = mask(body)
-            if len(masked) < 50_000:
-                masked[body] = pattern
-        known = groups.get((service, pattern))
-        if known is None:
-            groups[service, pattern] = _Group(1, severity, ns, ns)
-        else:
-            known.count += 1
-            known.severity = max(known.severity, severity)
-            known.first_ns = min(known.first_ns, ns)
-            known.last_ns = max(known.last_ns, ns)
-    ranked = sorted(groups.items(), key=lambda item: (-item[1].count, item[0]))[:limit]
+def group(lines: Iterable[Lines], limit: int) -> list[LogPattern]:
+    """Patterns of counted lines, most frequent first."""
+    groups: dict[tuple[str, str], Lines] = {}
+    for line in lines:
+        key = line.service, mask(line.body)
+        known = groups.get(key, line)
+        groups[key] = Lines(
+            *key,
+            known.count + line.count if key in groups else line.count,
+            max(known.severity, line.severity),
+            min(known.first_ns, line.first_ns),
+            max(known.last_ns, line.last_ns),
+        )
+    ranked = sorted(groups.values(), key=lambda g: (-g.count, g.service, g.body))[:limit]
     return [
-        LogPattern(service, Untrusted(pattern), g.count, g.severity, g.first_ns // 1_000_000, g.last_ns // 1_000_000)
-        for (service, pattern), g in ranked
+        LogPattern(g.service, Untrusted(g.body), g.count, g.severity, g.first_ns // 1_000_000, g.last_ns // 1_000_000)
+        for g in ranked
     ]
