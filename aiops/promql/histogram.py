@@ -168,7 +168,7 @@ def _interpolate(q: Floats, edges: Floats, table: Floats) -> Floats:
         width = edges[b] - start
         inside = start + width * ((rank - below) / (table[b, steps] - below))
         out = np.where(b == len(edges) - 1, edges[-2], np.where((b == 0) & (edges[0] <= 0), edges[0], inside))
-    out = np.where((observations == 0) | np.isnan(observations), np.nan, out)
+    out = np.where(observations == 0, np.nan, out)
     edge = np.isnan(q) | (q < 0) | (q > 1)
     return np.where(edge, _edge_case(q), out)
 

@@ -15,7 +15,7 @@ import pytest
 
 from aiops.core.errors import AiopsError
 from aiops.core.plugins import build
-from aiops.core.ports import Collected, MetricQuerier, PluginContext
+from aiops.core.ports import Collected, MetricQuerier, PluginContext, TelemetrySource
 from aiops.core.principal import LOCAL
 from aiops.core.series import Labels, QueryResult, SampleBlock, labels_of
 from aiops.promql.engine import PromqlEngine
@@ -161,6 +161,32 @@ def test_same_refusals(pair: tuple[MetricQuerier, MetricQuerier], query: str) ->
     for querier in pair:
         with pytest.raises(AiopsError):
             querier.range(query, START + 1000, START + 601_000, 60_000, LOCAL)
+
+
+@pytest.mark.server("prometheus")
+def test_pull_copies_every_sample(pair: tuple[MetricQuerier, MetricQuerier]) -> None:
+    _, real = pair
+    assert isinstance(real, TelemetrySource)
+    options = {"url": real.options.url, "backfill_s": 7000, "chunk_s": 1800}
+    source = build("connectors.telemetry", "prometheus", options, PluginContext("pull", lambda: START + COUNT * STEP))
+    assert isinstance(source, TelemetrySource)
+    store = TelemetryStore(TelemetryDatabase(None, StoreSettings()))
+    try:
+        done = 0.0
+        while done < 1.0:
+            got = source.poll(store.cursor("pull"))
+            store.append(got, source="pull")
+            assert got.done > done
+            done = got.done
+        samples = block()
+        assert store.status().samples == samples.sample_count
+        engine = PromqlEngine(store)
+        query = "sum by (job) (rate(a_total[2m]))"
+        args = (query, START + 1_000, START + COUNT * STEP - 14_000, 60_000, LOCAL)
+        assert differences(engine.range(*args), pair[0].range(*args)) == ""
+    finally:
+        source.close()
+        store.close()
 
 
 @pytest.mark.server("prometheus")
