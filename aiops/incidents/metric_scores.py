@@ -15,6 +15,7 @@ EXPLAINED = 0.7
 CALM_QUANTILE = 0.97
 CALM_FLOOR = 1.0
 FELT_FLOOR = 0.1
+SHOWN_FIRST = 1.5
 MIN_HISTORY = 12
 ONSET_GUARD = 3
 """Rows by which the onset may have been told too late."""
@@ -65,7 +66,9 @@ def score_metrics(frame: Frame) -> tuple[Array, float, dict[int, list[tuple[floa
     past = (score * reachability(frame)[:, None])[:, : max(1, case.onset - guard - width + 1)].max(axis=0)
     calm = max(CALM_FLOOR, float(np.quantile(past, CALM_QUANTILE)))
     strongest: dict[int, list[tuple[float, int]]] = {}
-    for j in np.argsort(-weighted[:, -1], kind="stable"):
+    # A saturated resource says more than the latency that it causes: it is shown first where both deviate.
+    shown = weighted[:, -1] * np.where([kind is MetricKind.SATURATION for kind, _ in kinds], SHOWN_FIRST, 1.0)
+    for j in np.argsort(-shown, kind="stable"):
         if weighted[j, -1] > 0.05:
             strongest.setdefault(int(owner[j]), []).append((float(weighted[j, -1]), rows[j]))
     return score[:, -1], calm, strongest, onset, _felt(case, width, guard)
