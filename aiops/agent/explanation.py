@@ -9,6 +9,7 @@ from aiops.core.incident import Incident
 from aiops.core.query import ExplainStep
 
 KEPT_SHARE = 0.2
+REASONS = 3
 WORSE = 1.5
 BETTER = 1 / WORSE
 
@@ -70,22 +71,25 @@ def _incident(incident: Incident, e: Evidence, service: str) -> str:
 
 
 def _cause(e: Evidence, i: int, incident: Incident) -> str:
-    """One cause with its share, figures before and after, first deviation and way to the symptom."""
+    """One cause: its share, why (the ranking's reasons, or figures before and after), since when, its way here."""
     figure = e.figures[i]
-    text = f"**{{{e.id}.f{i}.label.service}}** ({{{e.id}.f{i}}} of the blame)"
     labels = dict(figure.labels)
-    if labels.get("metric"):
-        text += f", {{{e.id}.f{i}.label.metric}}"
+    candidate = next((c for c in incident.candidates if c.service == labels.get("service")), None)
+    text = f"**{{{e.id}.f{i}.label.service}}** ({{{e.id}.f{i}}} of the blame)"
     nearby = {f.name: n for n, f in enumerate(e.figures) if f.labels == figure.labels}
-    if "before" in nearby and "after" in nearby:
-        text += f" went from {{{e.id}.f{nearby['before']}}} to {{{e.id}.f{nearby['after']}}}"
+    reasons = candidate.reasons[:REASONS] if candidate else ()
+    measured = any(c.isdigit() for r in reasons for c in r)
+    if not measured and labels.get("metric") and "before" in nearby and "after" in nearby:
+        text += (f", {{{e.id}.f{i}.label.metric}} went from {{{e.id}.f{nearby['before']}}} "
+                 f"to {{{e.id}.f{nearby['after']}}}")  # fmt: skip
+    if reasons:
+        text += ": " + "; ".join(plain(r, 200) for r in reasons)
     if "first deviation" in nearby:
-        text += f", first at {{{e.id}.f{nearby['first deviation']}}}"
+        text += f"; first at {{{e.id}.f{nearby['first deviation']}}}"
     if " → " in labels.get("path", ""):
         text += f"; it reaches the symptom by {{{e.id}.f{i}.label.path}}"
-    change = next((c.change for c in incident.candidates if c.service == labels.get("service") and c.change), "")
-    if change:
-        text += f"; near it: {plain(change)}"
+    if candidate and candidate.change and candidate.change not in reasons:
+        text += f"; near it: {plain(candidate.change)}"
     return text + "."
 
 

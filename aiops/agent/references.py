@@ -108,6 +108,8 @@ def unsupported(text: str, evidence: Sequence[Evidence], *, allowed: str = "") -
     known: set[str] = set(_numbers(allowed))
     for e in evidence:
         known.update(_numbers(e.query), _numbers(e.id), _numbers(e.note), _numbers(e.title))
+        for line in e.lines:
+            known.update(_numbers(line.raw))
         for f in e.figures:
             known.update(_renderings(f))
             known.update(n for _, value in f.labels for n in _numbers(value))

@@ -137,7 +137,7 @@ class ExplainRunner:
                 "elsewhere",
             )
             for i in active[:3]
-        ]
+        ]  # fmt: skip
 
     def _around(self, step: ExplainStep, asking: Asking, onset: int, service: str, cause: str) -> list[Evidence]:
         assert self.signals is not None
@@ -191,14 +191,10 @@ class ExplainRunner:
 def _unit(metric: str) -> str:
     """The unit that a metric's own name states."""
     low = metric.lower()
-    for part, unit in (
-        ("bytes", "By"),
-        ("seconds", "s"),
-        ("duration", "s"),
-        ("latency", "s"),
-        ("ratio", "ratio"),
-        ("p95", "s"),
-    ):
-        if part in low:
-            return unit
-    return ""
+    return next((unit for part, unit in _UNITS if part in low), "")
+
+
+_UNITS = (
+    ("bytes", "By"), ("memory", "By"), ("seconds", "s"), ("duration", "s"), ("latency", "s"), ("ratio", "ratio"),
+    ("share", "ratio"), ("request rate", "/s"), ("per second", "/s"),
+)  # fmt: skip

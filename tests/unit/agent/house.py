@@ -125,7 +125,7 @@ INCIDENT = Incident(
     NOW - 600_000, NOW - 5000,
     candidates=(
         CauseCandidate("payment", 0.62, "latency", 0.05, 0.9, NOW - 660_000, ("payment", "checkout"),
-                       ("12 spreads above",), change="payment v42"),
+                       ("latency p95 50 ms → 900 ms (18x normal)",), change="payment v42"),
         CauseCandidate("checkout", 0.1, "errors", 0.001, 0.1),
     ),
     clear_cause=True,

@@ -61,7 +61,7 @@ def test_what_is_wrong_names_incident_cause_change_and_figures(house: House) -> 
     assert answer.sure
     assert "checkout has an incident that is open" in answer.text
     assert "**Most likely cause:** **payment** (62 % of the blame)" in answer.text
-    assert "from 50 ms to 900 ms" in answer.text
+    assert "latency p95 50 ms → 900 ms (18x normal); first at 11:49:00" in answer.text
     assert "payment → checkout" in answer.text
     assert "payment v42" in answer.text
     assert "share of requests that fail, checkout: 10 % now" in answer.text
