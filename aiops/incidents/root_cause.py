@@ -292,9 +292,8 @@ def _candidate(case: Case, ranking: Ranking, found: Ranked, onset_ms: int) -> Ca
         reasons.append(found.span)
     if found.log is not None:
         seen = found.log
-        how = (
-            f"new log line, {seen.count} times" if seen.before == 0 else f"log line {seen.count} times, usually {seen.before:.2g} a minute"
-        )
+        usual = f"log line {seen.count} times, usually {seen.before:.2g} a minute"
+        how = f"new log line, {seen.count} times" if seen.before == 0 else usual
         reasons.append(f"{how if seen.after else 'log line no longer written'}: «{seen.template}»")
     change = ""
     if found.change is not None:
