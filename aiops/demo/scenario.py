@@ -102,6 +102,7 @@ class Story:
             collector = self._go_live(service, shop)
             self._train(service)
             self._live_chart(probe)
+            self._own_telemetry(probe)
             if self._fault is None:
                 self._watch_quietly(probe, receiver)
             else:
@@ -198,6 +199,17 @@ class Story:
             block = probe.range(query, end - 1800, end, 30)
             self._say("Requests a second of the simulated shop, the last half hour:")
             self._out.print(Text(charts.terminal(block, unit="1/s", width=min(self._out.width - 2, 100))))
+
+    def _own_telemetry(self, probe: Probe) -> None:
+        """What the service measured of itself and put into its own store."""
+        served = 'sum(http_server_request_duration_seconds_count{job="aiops"})'
+        with self._part("own telemetry"):
+            requests = wait_until(lambda: probe.instant(served) or None, 10.0)
+            series = probe.instant('count({job="aiops"})')
+            detail = (
+                f"{series[0][1]:.0f} series, {requests[0][1]:.0f} requests" if requests and series else "nothing came"
+            )
+            self._check("the service's own metrics in its store", bool(requests), detail)
 
     def _inject_and_wait(self, probe: Probe, shop: ShopSource, receiver: Receiver) -> None:
         assert self._fault is not None
