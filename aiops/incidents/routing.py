@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import re2
 
 from aiops.core.errors import ConfigError
-from aiops.core.incident import Incident
+from aiops.core.incident import Incident, SignalKind
 from aiops.core.series import Matcher, MatchOp
 
+PAGING = frozenset({SignalKind.ALERT, SignalKind.RULE})
+"""Kinds of signal that people declared worth waking for; anomalies, costs and findings are not."""
 _MATCHER = re.compile(r'^\s*([a-zA-Z_][a-zA-Z0-9_.]*)\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*$', re.DOTALL)
 
 
@@ -20,7 +22,7 @@ class Route:
     """A receiver by its configured name.
 
     Attributes:
-        pages: it wakes people, so it is not told of incidents made of anomalies alone.
+        pages: it wakes people, so it is told only of incidents that an alert or a rule has joined.
         matchers: all must hold for the incident's labels or those of one of its signals.
     """
 
@@ -30,7 +32,7 @@ class Route:
 
     def wants(self, incident: Incident) -> bool:
         """Whether this receiver is to be told of ``incident`` as it stands."""
-        if self.pages and incident.anomaly_only:
+        if self.pages and not any(s.alert.kind in PAGING for s in incident.signals):
             return False
         if not self.matchers:
             return True

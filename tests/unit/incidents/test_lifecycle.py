@@ -16,6 +16,7 @@ from aiops.core.incident import (
     IncidentStatus,
     NotificationEvent,
     Severity,
+    SignalKind,
 )
 from aiops.core.principal import SYSTEM, Principal, Role
 from aiops.core.series import Matcher, MatchOp
@@ -128,6 +129,11 @@ def test_the_page_goes_out_when_an_alert_joins(desk: Desk) -> None:
     assert desk.only.paged
     assert desk.only.severity is Severity.CRITICAL
     assert [s.reason.split(";")[0] for s in desk.only.signals] == ["opened the incident", "same service checkout"]
+
+
+def test_a_cost_overrun_wakes_nobody(desk: Desk) -> None:
+    desk.service.submit([replace(alert("Overrun", service="web"), kind=SignalKind.COST)])
+    assert desk.told() == [("hook", "opened")]
 
 
 def test_repeats_change_nothing(desk: Desk) -> None:
