@@ -71,6 +71,7 @@ from aiops.store.state.keys import KeyRepository
 from aiops.store.state.outbox import OutboxRepository
 from aiops.store.state.usage import UsageRepository
 from aiops.store.telemetry.database import TelemetryDatabase
+from aiops.store.telemetry.parquet import read_parquet
 from aiops.store.telemetry.store import TelemetryStore
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class Service:
 
     def _plugin(self, kind: str, name: str, entry: PluginSettings) -> Any:
         options = {**_secrets(self.settings).get((kind, entry.plugin), {}), **entry.options}
-        plugin = build_plugin(kind, entry.plugin, options, PluginContext(name, system_clock))
+        plugin = build_plugin(kind, entry.plugin, options, PluginContext(name, system_clock, read_parquet))
         self._undo.append(plugin.close)
         return plugin
 
@@ -469,7 +470,10 @@ class Service:
             file = Path(folder) / (Path(name).name or "upload.csv")
             file.write_bytes(content)
             source = build_plugin(
-                "connectors.clouds", "focus_files", {"paths": [str(file)]}, PluginContext(Path(name).stem)
+                "connectors.clouds",
+                "focus_files",
+                {"paths": [str(file)]},
+                PluginContext(Path(name).stem, system_clock, read_parquet),
             )
             tables = list(cast("CostSource[Any]", source).tables())
         return sum(self.store.import_costs(table) for table in tables)
