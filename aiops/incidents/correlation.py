@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from aiops.core.incident import Alert, Incident, IncidentSignal
 from aiops.core.series import Labels
 from aiops.core.signals import ServiceGraph, label
+from aiops.core.untrusted import Untrusted
 
 DECAY_MS = 300_000
 THRESHOLD = 0.25
@@ -134,7 +135,7 @@ def relation(alert: Alert, signal: IncidentSignal, paths: CallPaths) -> tuple[fl
     if overlaps:
         time = max(time, STILL_FIRING)
     when = f"{gap / 1000:.0f} s {'after' if alert.starts_ms >= other.starts_ms else 'before'} {other.name}"
-    return strength * time, f"{words}; started {when}"
+    return strength * time, Untrusted(f"{words}; started {when}").display(300)
 
 
 def _closeness(alert: Alert, other: Alert, paths: CallPaths) -> tuple[float, str]:

@@ -6,6 +6,7 @@ import math
 import re
 
 from aiops.core.incident import Alert, CauseCandidate, Incident
+from aiops.core.untrusted import Untrusted
 
 _DIGEST = re.compile(r"[ _][0-9a-f]{4}$")
 _QUANTILE = re.compile(r"histogram_quantile\s*\(\s*0?\.(\d+)")
@@ -79,16 +80,16 @@ def metric_words(metric: str, query: str = "", kind: str = "") -> str:
 
 def headline(alert: Alert) -> str:
     """One line for a signal: ``checkout: latency p95 1.9 s, 7.9x normal``."""
-    service = alert.service
+    service = Untrusted(alert.service).display(100)
     prefix = f"{service}: " if service else ""
     if (anomaly := alert.anomaly) is not None:
-        words = metric_words(anomaly.metric, anomaly.query, anomaly.kind)
+        words = Untrusted(metric_words(anomaly.metric, anomaly.query, anomaly.kind)).display(100)
         parts = [f"{words} {quantity(anomaly.value, anomaly.unit)}"]
         if normal := against_normal(anomaly.value, anomaly.expected):
             parts.append(normal)
         return prefix + ", ".join(parts)
-    summary = alert.summary.display(160)
-    return prefix + (f"{alert.name}: {summary}" if summary else alert.name)
+    name, summary = Untrusted(alert.name).display(100), alert.summary.display(160)
+    return prefix + (f"{name}: {summary}" if summary else name)
 
 
 def cause_line(candidate: CauseCandidate, unit: str = "") -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 
 from aiops.core.incident import Incident, Notification, NotificationEvent
 from aiops.core.ports import Notifier, PluginContext, PluginOptions
+from aiops.core.untrusted import Untrusted
 from connectors.http import client
 
 
@@ -102,5 +103,7 @@ def _details(incident: Incident) -> dict[str, Any]:
         "simulated": incident.simulated,
         "clear_cause": incident.clear_cause,
         "causes": causes,
-        "signals": [f"{s.alert.name} on {s.alert.service}: {s.reason}"[:300] for s in incident.signals[:20]],
+        "signals": [
+            Untrusted(f"{s.alert.name} on {s.alert.service}: {s.reason}").display(300) for s in incident.signals[:20]
+        ],
     }

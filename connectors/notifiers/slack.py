@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 from aiops.core.errors import PermanentError
 from aiops.core.incident import CauseCandidate, Incident, IncidentStatus, Notification, NotificationEvent, Severity
 from aiops.core.ports import Notifier, PluginContext, PluginOptions
+from aiops.core.untrusted import Untrusted
 from connectors.slack_api import SlackApi, context, escape, header, section
 
 _SIGN = {
@@ -81,7 +82,7 @@ def incident_blocks(incident: Incident, public_url: str = "") -> list[dict[str, 
         title = "*Likely cause*" if incident.clear_cause else "*No clear cause*; weak candidates"
         shown = incident.candidates[: 3 if incident.clear_cause else 2]
         blocks.append(section("\n".join([title, *(_cause(c) for c in shown)])))
-    signals = [f"• {escape(s.alert.name)} on {escape(s.alert.service or 'unknown')}" for s in incident.signals[:5]]
+    signals = [f"• {_safe(s.alert.name)} on {_safe(s.alert.service or 'unknown')}" for s in incident.signals[:5]]
     more = f"\n… and {len(incident.signals) - 5} more" if len(incident.signals) > 5 else ""
     blocks.append(context("Signals:\n" + "\n".join(signals) + more))
     if public_url:
@@ -91,10 +92,10 @@ def incident_blocks(incident: Incident, public_url: str = "") -> list[dict[str, 
 
 
 def _cause(candidate: CauseCandidate) -> str:
-    lines = [f"• *{escape(candidate.service)}* ({candidate.share:.0%})"]
+    lines = [f"• *{_safe(candidate.service)}* ({candidate.share:.0%})"]
     lines += [f"    {escape(reason)}" for reason in candidate.reasons[:4]]
     if len(candidate.path) > 1:
-        lines.append(f"    path: {escape(' → '.join(candidate.path))}")
+        lines.append(f"    path: {_safe(' → '.join(candidate.path))}")
     if candidate.change:
         lines.append(f"    near: {escape(candidate.change)}")
     return "\n".join(lines)
@@ -116,6 +117,11 @@ def _news(notification: Notification) -> str:
 def _plain(notification: Notification) -> str:
     word = notification.event.value if notification.incident.status is not IncidentStatus.MERGED else "merged"
     return escape(f"[{notification.incident.id}] {word}: {notification.incident.title}")
+
+
+def _safe(text: str) -> str:
+    """Names come from labels, which anyone may set: one line, no control characters, escaped."""
+    return escape(Untrusted(text).display(150))
 
 
 def _clock(ms: int) -> str:

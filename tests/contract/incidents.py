@@ -35,7 +35,7 @@ INCIDENT = Incident(
             Alert(
                 fingerprint="00ff",
                 kind=SignalKind.ALERT,
-                name=f"Slow {Untrusted(HOSTILE)}",
+                name=f"Slow {HOSTILE}",
                 labels=(("alertname", "Slow"), ("service", "checkout")),
                 severity=Severity.CRITICAL,
                 starts_ms=T0,
