@@ -10,6 +10,7 @@ from aiops.core.query import ExplainStep
 
 KEPT_SHARE = 0.2
 REASONS = 3
+WORTH_A_LINE = 0.01
 WORSE = 1.5
 BETTER = 1 / WORSE
 
@@ -63,7 +64,7 @@ def _incident(incident: Incident, e: Evidence, service: str) -> str:
         lines.append("**No clear cause.** The first suspect: " + _cause(e, causes[0], incident))
     else:
         lines.append("**No clear cause** has been found yet.")
-    for i in causes[1:3]:
+    for i in (i for i in causes[1:3] if e.figures[i].value >= WORTH_A_LINE):
         lines.append(f"Less likely: {{{e.id}.f{i}.label.service}} ({{{e.id}.f{i}}}).")
     if incident.simulated:
         lines.append("This is a simulated fault.")

@@ -70,11 +70,12 @@ class CostRunner:
             (tuple(sorted(zip(step.group_by, now.groups[i], strict=True))), now.days[inside], now.amounts[i][inside])
             for i in order[:6].tolist()
         )
-        if int(inside.sum()) < 2:
-            chart = self._chart(seen_until, step, asking) or chart
+        note = ""
+        if int(inside.sum()) < 2 and (longer := self._chart(seen_until, step, asking)) is not None:
+            chart, note = longer, "the chart shows the two weeks up to the window's end"
         evidence = Evidence(
             "", "cost", step.title, "costs", query, start, seen_until, EvidenceState.OK, tuple(figures), series=chart,
-            unit=money, newest_ms=now.newest_ms, truncated=len(order) > step.limit,
+            unit=money, newest_ms=now.newest_ms, truncated=len(order) > step.limit, note=note,
         )  # fmt: skip
         return Found(step, (evidence,), limits=tuple(limits))
 

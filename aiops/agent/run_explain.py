@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiops.agent import skeletons
 from aiops.agent.catalogue import Catalogue
-from aiops.agent.concepts import load_concepts
+from aiops.agent.concepts import Concept, load_concepts
 from aiops.agent.found import Asking, Found
 from aiops.agent.ports import IncidentLookup
 from aiops.agent.run_metrics import MetricRunner
@@ -20,6 +20,7 @@ from aiops.core.series import labels_of
 from aiops.core.untrusted import Untrusted
 
 RECENT_MS = 3_600_000
+YOUNG_MS = 15 * 60_000
 BEFORE_ONSET_MS = 15 * 60_000
 RED = ("http_request_rate", "http_error_ratio", "http_latency")
 CAUSES = 5
@@ -159,33 +160,48 @@ class ExplainRunner:
         if not service:
             return parts
         concepts = {c.id: c for c in load_concepts()}
-        back = max(RECENT_MS // 4, end - onset + 600_000)
-        window = Window(start_ms=end - max(RECENT_MS, back + 600_000), end_ms=end)
         for concept in (concepts[i] for i in RED):
-            for form in concept.forms:
-                known = {m: catalogue.labels(m) for m in form.metrics}
-                label = next(
-                    (
-                        n
-                        for n in skeletons.SERVICE_LABELS
-                        if all(service in (t or {}).get(n, ()) for t in known.values())
-                    ),
-                    "",
-                )
-                if not label:
-                    continue
-                text = skeletons.fill(form.value or form.quantile, known)
-                text = skeletons.select(text, form.metrics, label, service)
-                ask = CompareStep(title=f"{concept.title}, {service}", promql=text, unit=concept.unit, bad=concept.bad,
-                                  back_s=back / 1000, window=window, limit=1)  # fmt: skip
+            found: list[Evidence] = []
+            # A fault of minutes would drown in five of them; sparse scrapes need the five.
+            for rate_window in ("1m", "5m") if end - onset < YOUNG_MS else ("5m",):
                 try:
-                    parts.extend(self.metrics.compare(ask, asking, catalogue).evidence)
+                    found = self._one_red(concept, service, asking, catalogue, (onset, end), rate_window)
+                except TransientError:
+                    raise
                 except AiopsError as error:
                     limits.append(f"{concept.title} of {service} could not be read: {error.message}")
-                break
+                if found and found[0].figures:
+                    break
+            parts.extend(found)
         if not parts:
             limits.append(f"No request metrics of {service} were found.")
         return parts
+
+    def _one_red(
+        self,
+        concept: Concept,
+        service: str,
+        asking: Asking,
+        catalogue: Catalogue,
+        span: tuple[int, int],
+        rate_window: str,
+    ) -> list[Evidence]:
+        """One figure of the service now and before ``span``; empty where no way to measure it knows the service."""
+        onset, end = span
+        back = max(RECENT_MS // 4, end - onset + 600_000)
+        window = Window(start_ms=end - max(RECENT_MS, back + 600_000), end_ms=end)
+        for form in concept.forms:
+            known = {m: catalogue.labels(m) for m in form.metrics}
+            tables = [t or {} for t in known.values()]
+            label = next((n for n in skeletons.SERVICE_LABELS if all(service in t.get(n, ()) for t in tables)), "")
+            if not label:
+                continue
+            text = skeletons.fill(form.value or form.quantile, known, rate_window=rate_window)
+            text = skeletons.select(text, form.metrics, label, service)
+            ask = CompareStep(title=f"{concept.title}, {service}", promql=text, unit=concept.unit, bad=concept.bad,
+                              back_s=back / 1000, window=window, limit=1)  # fmt: skip
+            return list(self.metrics.compare(ask, asking, catalogue).evidence)
+        return []
 
 
 def _unit(metric: str) -> str:

@@ -18,6 +18,7 @@ def fill(
     window: Window | None = None,
     horizon_s: float | None = None,
     quantile: float | None = None,
+    rate_window: str = "5m",
 ) -> str:
     """Windows, quantile and role labels into a skeleton."""
     tables = [t for t in known.values() if t is not None]
@@ -33,8 +34,8 @@ def fill(
     counting = f"{max(1, int(window.last_s / 60))}m" if window and window.start_ms is None else "1h"
     shown = 0.95 if quantile is None else quantile
     for mark, value in (
-        ("$svc", service), ("$status", status), ("$w", "5m"), ("$c", counting), ("$r", back), ("$h", str(horizon)),
-        ("$q", f"{shown:g}"),
+        ("$svc", service), ("$status", status), ("$w", rate_window), ("$c", counting), ("$r", back),
+        ("$h", str(horizon)), ("$q", f"{shown:g}"),
     ):  # fmt: skip
         text = text.replace(mark, value)
     return text

@@ -57,3 +57,9 @@ def test_a_label_value_cannot_break_out_of_its_quotes() -> None:
     text = skeletons.select('rate(a_bucket[5m]) + a_bucket{x="1"}', ["a"], "pod", 'e"} or vector(1) #\n\\')
     for selector in selectors(parse(text)):
         assert ("pod", "=", 'e"} or vector(1) #\n\\') in selector.matchers
+
+
+@pytest.mark.parametrize("name", ["host_disk_space", "host_inodes"])
+def test_a_guard_keeps_hosts_that_do_not_export_it(name: str) -> None:
+    concept = next(c for c in METRIC if c.id == name)
+    assert " unless node_filesystem_readonly" in concept.value
