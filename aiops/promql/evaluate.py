@@ -249,8 +249,10 @@ class Evaluator:
         if node.op == "limitk":
             return aggregate.limit(frame, param, node.labels, node.without)
         if node.op == "limit_ratio":
-            if bool((np.abs(param) > 1).any()):
-                self.notes.add("warning", "ratio value should be between -1 and 1")
+            outside = param[np.abs(param) > 1]
+            if len(outside):
+                got, cap = histogram.short(float(outside[0])), histogram.short(float(np.sign(outside[0])))
+                self.notes.add("warning", f"ratio value should be between -1 and 1, got {got}, capping to {cap}")
             return aggregate.limit_ratio(frame, param)
         return aggregate.top(frame, node.op, param, node.labels, node.without)
 
