@@ -1,0 +1,86 @@
+"""Commands on a data folder that no service holds: the same routes, over real stores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aiops.cli.app import run
+
+FOCUS = (
+    "BillingAccountId,BillingPeriodStart,BillingPeriodEnd,ChargePeriodStart,ChargePeriodEnd,"
+    "ServiceName,EffectiveCost,BilledCost,BillingCurrency\n"
+    "acme,2026-01-01T00:00:00Z,2026-02-01T00:00:00Z,2026-01-05T00:00:00Z,2026-01-06T00:00:00Z,Compute,12.5,12.5,USD\n"
+    "acme,2026-01-01T00:00:00Z,2026-02-01T00:00:00Z,2026-01-06T00:00:00Z,2026-01-07T00:00:00Z,Storage,2.5,2.5,USD\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "data"
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = run(arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_reading_commands_need_no_service(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--data-dir", str(folder))
+    status, out, err = output(capsys, "status", "--json", *where)
+    assert status == 0, err
+    assert json.loads(out)["store"]["samples"] == 0
+    assert f"answering from {folder} itself" in err
+    status, out, _ = output(capsys, "incidents", "list", *where)
+    assert (status, out) == (0, "No incidents.\n")
+    status, out, _ = output(capsys, "ask", "which", "hosts", "are", "low", "on", "disk?", *where)
+    assert status == 0
+    assert "planned by offline" in out
+
+
+def test_a_bill_is_imported_and_summed(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "bill.csv"
+    file.write_text(FOCUS)
+    where = ("--data-dir", str(folder))
+    status, out, err = output(capsys, "cost", "import", str(file), *where)
+    assert status == 0, err
+    assert out == "Imported 2 rows of bill.csv.\n"
+    file.write_text("ServiceName,EffectiveCost\nCompute,1\n")
+    status, _, err = output(capsys, "cost", "import", str(file), *where)
+    assert status == 1
+    assert "BillingAccountId" in err
+    status, out, _ = output(capsys, "cost", "budgets", *where)
+    assert (status, out) == (0, "No budgets are configured.\n")
+
+
+def test_keys_are_made_listed_and_revoked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--data-dir", str(folder))
+    status, out, err = output(
+        capsys, "keys", "create", "ci", "--role", "viewer", "--scope", 'team="shop"', "--json", *where
+    )
+    assert status == 0, err
+    made = json.loads(out)
+    assert made["key"].startswith(f"aiops_{made['id']}_")
+    status, out, _ = output(capsys, "keys", "list", "--json", *where)
+    assert json.loads(out)[0]["scope"] == ['team="shop"']
+    assert made["key"] not in out
+    status, out, _ = output(capsys, "keys", "revoke", made["id"], *where)
+    assert (status, out) == (0, f"{made['id']} (ci) is revoked.\n")
+    status, _, err = output(capsys, "keys", "create", "x", "--role", "king", *where)
+    assert status == 1
+    assert "There is no role 'king'" in err
+    status, out, _ = output(capsys, "audit", "verify", *where)
+    assert status == 0
+    assert out.startswith("The audit log is whole: 2 entries")
+
+
+def test_a_data_folder_that_is_a_file_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.write_text("x")
+    status, _, err = output(capsys, "serve", "--port", "0", "--data-dir", str(folder))
+    assert status == 1
+    assert err.count("\n") == 1
+    assert str(folder) in err
