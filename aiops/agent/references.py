@@ -87,16 +87,16 @@ def _figure(figure: Figure, more: str, zone: str, now_ms: int, name: str) -> str
 
 
 def describe(figure: Figure) -> str:
-    """The series of a figure in words: its telling labels."""
-    shown = [(k, v) for k, v in figure.labels if k not in NOISE] or [p for p in figure.labels if p[0] != "__name__"]
+    """The series of a figure in words: its telling labels, and whether it is simulated."""
+    labels = [p for p in figure.labels if p[0] != "__name__"]
+    shown = [p for p in labels if p[0] not in NOISE] or [p for p in labels if p[0] != "simulated"]
+    rest = ["simulated"] if ("simulated", "true") in labels else []
     if not shown:
-        return "all together"
-    if len(shown) == 1:
-        return f"**{plain(shown[0][1])}**"
+        return "all together" + (f" ({rest[0]})" if rest else "")
     order = {"instance": 0, "service_name": 0, "service": 0, "namespace": 1}
     shown.sort(key=lambda p: (order.get(p[0], 5), p[0]))
-    first, rest = shown[0], shown[1:]
-    return f"**{plain(first[1])}** (" + ", ".join(f"{plain(k)} {plain(v)}" for k, v in rest) + ")"
+    told = [f"{plain(k)} {plain(v)}" for k, v in shown[1:]] + rest
+    return f"**{plain(shown[0][1])}**" + (f" ({', '.join(told)})" if told else "")
 
 
 def unsupported(text: str, evidence: Sequence[Evidence], *, allowed: str = "") -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiops.agent.references import UnresolvedReference, fill, plain, unsupported
+from aiops.agent.references import UnresolvedReference, describe, fill, plain, unsupported
 from aiops.agent.units import humanise
 from aiops.core.evidence import Evidence, EvidenceState, Figure
 
@@ -77,3 +77,16 @@ def test_every_number_is_written(value: float, unit: str) -> None:
 )  # fmt: skip
 def test_units(value: float, unit: str, text: str) -> None:
     assert humanise(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ((), "all together"),
+        ((("instance", "a"), ("simulated", "true")), "**a** (simulated)"),
+        ((("job", "node"),), "**node**"),
+        ((("instance", "a"), ("job", "node"), ("mountpoint", "/")), "**a** (mountpoint /)"),
+    ],
+)
+def test_a_series_is_called_by_its_telling_labels(labels: tuple[tuple[str, str], ...], text: str) -> None:
+    assert describe(Figure(1.0, "1", labels)) == text
