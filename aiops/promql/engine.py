@@ -15,8 +15,8 @@ from aiops.core.principal import Principal
 from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, ResultType, SampleBlock
 from aiops.promql.context import Grid, Kernels, Notes, Source
 from aiops.promql.evaluate import Evaluator
-from aiops.promql.frame import Frame, Scalars, Windows
-from aiops.promql.parse import parse
+from aiops.promql.frame import Frame, Scalars, Value, Windows
+from aiops.promql.parse import TOO_DEEP, parse
 from aiops.promql.plan import Kind, Plan
 from aiops.promql.windows import bounds
 from aiops.settings import PromqlSettings
@@ -73,7 +73,7 @@ class PromqlEngine(MetricQuerier):
         evaluator, notes = self._evaluator(plan, grid, principal)
         if plan.kind is Kind.MATRIX:
             return _result(ResultType.MATRIX, _raw(evaluator.windows(plan, grid)), notes)
-        value = evaluator.value(plan, grid)
+        value = self._value(evaluator, plan, grid)
         if isinstance(value, str):
             block = SampleBlock.at(time_ms, [((), float("nan"))])
             return QueryResult(ResultType.STRING, block, text=value)
@@ -105,7 +105,7 @@ class PromqlEngine(MetricQuerier):
         times = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
         grid = Grid(times, start_ms, end_ms, step_ms)
         evaluator, notes = self._evaluator(plan, grid, principal)
-        value = evaluator.value(plan, grid)
+        value = self._value(evaluator, plan, grid)
         assert not isinstance(value, str)
         frame = value.finished() if isinstance(value, Frame) else Frame.single((), value.values)
         order = sorted(range(len(frame)), key=frame.labels.__getitem__)
@@ -123,8 +123,18 @@ class PromqlEngine(MetricQuerier):
         notes = Notes()
         source = Source(self.reader, principal, self.settings.lookback_s * 1000, self.settings.max_samples)
         evaluator = Evaluator(source, notes, time.monotonic() + self.settings.timeout_s, self._kernels)
-        evaluator.plan_scans(plan, grid)
+        try:
+            evaluator.plan_scans(plan, grid)
+        except RecursionError:
+            raise QueryError(TOO_DEEP) from None
         return evaluator, notes
+
+    @staticmethod
+    def _value(evaluator: Evaluator, plan: Plan, grid: Grid) -> Value:
+        try:
+            return evaluator.value(plan, grid)
+        except RecursionError:
+            raise QueryError(TOO_DEEP) from None
 
     # -------------------------------------------------------------- series and labels
 

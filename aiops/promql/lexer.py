@@ -207,6 +207,13 @@ def _unquote(text: str, token: Token) -> str:
     return out.decode("utf-8", "surrogateescape")
 
 
+def is_operator(token: Token) -> bool:
+    """Whether it is a binary (or unary) operator; a label of such a name counts as well."""
+    if token.kind == "op":
+        return token.text in _SYMBOL_OPERATORS
+    return token.kind == "name" and token.text.lower() in _WORD_OPERATORS
+
+
 def locate(lexed: Lexed, message: str) -> int:
     """Where a complaint of the parser library most likely points; a character offset."""
     quoted = re.findall(r"'([^']+)'|named? '?([A-Za-z_]\w*)", message)
@@ -229,10 +236,7 @@ def _first_misfit(lexed: Lexed) -> int:
             braces += (token.text == "{") - (token.text == "}")
             want_operand = braces > 0
             continue
-        is_operator = (token.kind == "op" and token.text in _SYMBOL_OPERATORS) or (
-            token.kind == "name" and word in _WORD_OPERATORS
-        )
-        if is_operator:
+        if is_operator(token):
             if want_operand and token.text not in ("+", "-"):
                 return token.start
             want_operand = True

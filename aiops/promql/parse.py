@@ -12,7 +12,7 @@ import promql_parser as rust
 
 from aiops.core.errors import QueryError
 from aiops.core.series import METRIC_NAME, Matcher, MatchOp
-from aiops.promql.lexer import PLACEHOLDER, Lexed, error_at, lex, locate
+from aiops.promql.lexer import PLACEHOLDER, Lexed, error_at, is_operator, lex, locate
 from aiops.promql.matching import compile_regex
 from aiops.promql.plan import (
     Aggregation,
@@ -34,6 +34,8 @@ from aiops.promql.plan import (
 )
 
 MAX_DEPTH = 100
+MAX_OPERATORS = 300
+TOO_DEEP = "The query is nested too deeply."
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 EXPERIMENTAL_AGGREGATORS = frozenset({"limitk", "limit_ratio"})
 _EXPERIMENTAL = (
@@ -74,6 +76,9 @@ def parse(text: str, *, experimental: bool = True) -> Plan:
         raise error_at(text, 0, "no expression found in input")
     if _nesting(lexed) > MAX_DEPTH:
         raise QueryError(f"The query is nested deeper than {MAX_DEPTH} levels.")
+    # A chain of binary operators nests to one side.
+    if sum(map(is_operator, lexed.tokens)) > MAX_OPERATORS:
+        raise QueryError(f"The query has more than {MAX_OPERATORS} operators.")
     # The library panics (a BaseException) on some input, so that Exception alone is not enough.
     try:
         node = rust.parse(lexed.safe_text)
@@ -81,12 +86,19 @@ def parse(text: str, *, experimental: bool = True) -> Plan:
         raise
     except BaseException as error:  # noqa: BLE001
         raise _explain(lexed, error) from None
-    return _Translator(lexed, experimental).plan(node)
+    try:
+        return _Translator(lexed, experimental).plan(node)
+    except RecursionError:
+        raise QueryError(TOO_DEEP) from None
 
 
 def inject_matchers(text: str, matchers: Sequence[Matcher]) -> str:
     """The query with ``matchers`` ANDed to every selector, printed anew. Raises ``QueryError``."""
-    return str(add_matchers(parse(text), tuple(matchers)))
+    plan = parse(text)
+    try:
+        return str(add_matchers(plan, tuple(matchers)))
+    except RecursionError:
+        raise QueryError(TOO_DEEP) from None
 
 
 def selectors_of(text: str) -> list[Selector]:
@@ -111,9 +123,7 @@ def _nesting(lexed: Lexed) -> int:
             depth -= 1
         run = run + 1 if token.text in ("-", "+") else 0
         deepest = max(deepest, depth + run)
-    # A chain of binary operators nests to the left as well.
-    chain = sum(t.kind == "op" and t.text in "+-*/%^" for t in lexed.tokens)
-    return max(deepest, chain // 20)
+    return deepest
 
 
 def _explain(lexed: Lexed, error: BaseException) -> QueryError:

@@ -72,7 +72,16 @@ def test_suggests_the_nearest_function() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["(" * 5000, "(" * 300 + "1" + ")" * 300, "-" * 5000 + "1", "1" + "+1" * 50_000, "x" * 200_000]
+    "text",
+    [
+        "(" * 5000,
+        "(" * 300 + "1" + ")" * 300,
+        "-" * 5000 + "1",
+        "1" + "+1" * 900,
+        "x" + " or x" * 3000,
+        "1" + "+1" * 50_000,
+        "x" * 200_000,
+    ],
 )
 def test_refuses_what_would_exhaust_the_stack(text: str) -> None:
     with pytest.raises(QueryError):
