@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 ANNOUNCE_MS = 3_000
 UPDATE_GAP_MS = 30_000
 """Updates of one incident are told at most this often, unless it becomes worse."""
-RERANK_MS = 30_000
+RERANK_MS = 15_000
 GROWING_MS = 300_000
 """A young incident is ranked again each :data:`RERANK_MS`, an older one only when signals changed."""
 GRAPH_AGE_MS = 60_000

@@ -31,13 +31,18 @@ OTHER_THAN_SYMPTOM = 0.6
 """Weight of latency where errors are the symptom, and the other way round."""
 
 
-def score_metrics(frame: Frame) -> tuple[Array, float, dict[int, list[tuple[float, int]]], int, float]:
-    """Score per service, the calm level, deviating rows per service, the onset used, the symptom's strength."""
+def score_metrics(frame: Frame) -> tuple[Array, Array, float, dict[int, list[tuple[float, int]]], int, float]:
+    """Scores of the metrics.
+
+    Returns:
+        score per service, the part of it that is latency, the calm level, deviating rows per service, the onset
+        used, the symptom's strength.
+    """
     case, n = frame.case, len(frame.services)
     rows = [i for i, m in enumerate(case.metrics) if frame.at(m.service) is not None]
     total = len(case.timestamps)
     if not rows or case.onset < MIN_HISTORY or case.onset >= total:
-        return np.zeros(n), CALM_FLOOR, {}, case.onset, 0.0
+        return np.zeros(n), np.zeros(n), CALM_FLOOR, {}, case.onset, 0.0
     kinds = [_kind(case.metrics[i]) for i in rows]
     values = np.stack([_as_badness(case.metrics[i].values, way) for i, (_, way) in zip(rows, kinds, strict=True)])
     floors = np.array([_floor(case.metrics[i].values, kind) for i, (kind, _) in zip(rows, kinds, strict=True)])
@@ -54,6 +59,7 @@ def score_metrics(frame: Frame) -> tuple[Array, float, dict[int, list[tuple[floa
     weighted = sustained * weights[:, None]
     weighted[:, -1] *= _with_symptom(frame, rows, excess, onset)
     score = np.zeros((n, sustained.shape[1]))
+    latency = np.zeros(n)
     for kind in MetricKind:
         members = np.array([j for j, (k, _) in enumerate(kinds) if k is kind], np.int64)
         if not len(members):
@@ -62,6 +68,8 @@ def score_metrics(frame: Frame) -> tuple[Array, float, dict[int, list[tuple[floa
         np.maximum.at(part, owner[members], weighted[members])
         if kind in (MetricKind.LATENCY, MetricKind.ERRORS):
             part = _explain_away(part, frame.pairs())
+        if kind is MetricKind.LATENCY:
+            latency = part[:, -1].copy()
         score += part
     past = (score * reachability(frame)[:, None])[:, : max(1, case.onset - guard - width + 1)].max(axis=0)
     calm = max(CALM_FLOOR, float(np.quantile(past, CALM_QUANTILE)))
@@ -71,7 +79,7 @@ def score_metrics(frame: Frame) -> tuple[Array, float, dict[int, list[tuple[floa
     for j in np.argsort(-shown, kind="stable"):
         if weighted[j, -1] > 0.05:
             strongest.setdefault(int(owner[j]), []).append((float(weighted[j, -1]), rows[j]))
-    return score[:, -1], calm, strongest, onset, _felt(case, width, guard)
+    return score[:, -1], latency, calm, strongest, onset, _felt(case, width, guard)
 
 
 def _felt(case: Case, width: int, guard: int) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from aiops.incidents.call_aliases import fold
-from aiops.incidents.metric_scores import score_metrics
+from aiops.incidents.metric_scores import EXPLAINED, score_metrics
 from aiops.incidents.ranking_case import (
     Array,
     Case,
@@ -48,8 +48,9 @@ def rank(case: Case, clear_share: float = 0.3) -> Ranking:
     edges, alias = fold(case.edges, names)
     services = sorted({alias.get(n, n) for n in names} - outside) or sorted(names)
     frame = Frame(case, services, {s: i for i, s in enumerate(services)}, alias, edges)
-    own, calm, strongest, onset, felt = score_metrics(frame)
-    span_score, span_words = score_spans(frame)
+    own, latency, calm, strongest, onset, felt = score_metrics(frame)
+    span_score, waiting, span_words = score_spans(frame)
+    own = own - np.minimum(latency, EXPLAINED * waiting)
     log_score, log_rows = score_logs(frame)
     more = SPAN_WEIGHT * span_score + LOG_WEIGHT * log_score
     reach = reachability(frame)

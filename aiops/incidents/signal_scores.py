@@ -10,7 +10,8 @@ from aiops.incidents.ranking_case import Array, Case, ChangeRow, Frame, LogRow, 
 WIRE_WEIGHT = 1.2
 
 
-def score_spans(frame: Frame) -> tuple[Array, dict[int, str]]:
+def score_spans(frame: Frame) -> tuple[Array, Array, dict[int, str]]:
+    """Score per service, how much of its latency as a caller is time on the wire, and words for it."""
     n = len(frame.services)
     own, wire, lost = np.zeros(n), np.zeros(n), np.zeros(n)
     words: dict[int, tuple[float, str]] = {}
@@ -19,7 +20,7 @@ def score_spans(frame: Frame) -> tuple[Array, dict[int, str]]:
     drops: dict[int, float] = {}
     split = _span_split(frame.case)
     if not 3 <= split < len(frame.case.span_times):
-        return own, {}
+        return own, wire, {}
     for row in frame.case.spans:
         callee, caller = frame.at(row.service), frame.at(row.caller)
         if callee is None:
@@ -53,7 +54,11 @@ def score_spans(frame: Frame) -> tuple[Array, dict[int, str]]:
             before, after = pair_usual[pair]
             names = " to ".join(frame.services[i] for i in pair)
             _keep(words, service, WIRE_WEIGHT * wire[service], f"wire time {names} {before:.3g} ms to {after:.3g} ms")
-    return own + WIRE_WEIGHT * wire + lost, {s: text for s, (score, text) in words.items() if score > 0.3}
+    waiting = np.zeros(n)
+    for (caller, callee), slow in pair_wire.items():
+        if wire[callee] >= wire[caller]:
+            waiting[caller] = max(waiting[caller], slow)
+    return own + WIRE_WEIGHT * wire + lost, waiting, {s: text for s, (score, text) in words.items() if score > 0.3}
 
 
 def _keep(words: dict[int, tuple[float, str]], service: int, score: float, text: str) -> None:
