@@ -87,7 +87,7 @@ class RootCauseAnalyser:
         spans, span_times = self._spans(onset_ms, now_ms)
         case = Case(
             timestamps=times,
-            onset=int(np.searchsorted(times, onset_ms, side="left")),
+            onset=max(0, min(int(np.searchsorted(times, onset_ms, side="left")), len(times) - 1)),
             metrics=rows,
             edges=graph.edges,
             symptom=symptom,
