@@ -208,7 +208,9 @@ class Service:
 
     def _plugin(self, kind: str, name: str, entry: PluginSettings) -> Any:
         options = {**_secrets(self.settings).get((kind, entry.plugin), {}), **entry.options}
-        plugin = build_plugin(kind, entry.plugin, options, PluginContext(name, system_clock, read_parquet))
+        plugin = build_plugin(
+            kind, entry.plugin, options, PluginContext(name, system_clock, read_parquet, inject_matchers)
+        )
         self._undo.append(plugin.close)
         return plugin
 
@@ -224,6 +226,7 @@ class Service:
             deadline_s=chosen.deadline_s,
             max_series=chosen.max_series,
         )
+        self._undo.append(executor.close)
         limits = QuestionLimits(llm_calls=chosen.llm.max_calls_per_question, llm_seconds=chosen.llm.timeout_s)
         return Assistant(
             Catalogues(self.querier),
@@ -250,7 +253,9 @@ class Service:
 
         plugin: ChatModelProvider[Any] = self._plugin("connectors.llm", provider, PluginSettings(plugin=provider))
         spend = SpendLimit(UsageRepository(state), chosen.max_cost_per_day)
-        return LlmPlanner(plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits)
+        planner = LlmPlanner(plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits)
+        self._undo.append(planner.close)
+        return planner
 
     # ---------------------------------------------------------------- life
 

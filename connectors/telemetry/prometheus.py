@@ -12,14 +12,14 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
 import numpy as np
 from pydantic import Field, SecretStr, field_validator
 
-from aiops.core.errors import AiopsError, Forbidden, PermanentError, QueryError, TransientError
+from aiops.core.errors import AiopsError, Forbidden, InvalidInput, PermanentError, QueryError, TransientError
 from aiops.core.ports import Collected, MetricQuerier, PluginContext, PluginOptions, TelemetrySource
 from aiops.core.principal import Principal
 from aiops.core.series import (
@@ -41,7 +41,7 @@ MAX_ANSWER_BYTES = 512 * 1024 * 1024
 
 
 class PrometheusOptions(PluginOptions):
-    """``match`` are the selectors to pull; none means pass-through only."""
+    """``match`` are the selectors to pull into the store; none, the default, means pass-through only."""
 
     url: str
     bearer_token: SecretStr = SecretStr("")
@@ -50,7 +50,7 @@ class PrometheusOptions(PluginOptions):
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     verify_tls: bool = True
     timeout_s: float = Field(30.0, gt=0)
-    match: tuple[str, ...] = ('{__name__=~".+"}',)
+    match: tuple[str, ...] = ()
     interval_s: float = Field(15.0, gt=0)
     backfill_s: float = Field(3600.0, ge=0)
     chunk_s: float = Field(3600.0, ge=60)
@@ -76,7 +76,7 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
     def __init__(self, options: PrometheusOptions, context: PluginContext) -> None:
         super().__init__(options, context)
         self.name = context.name
-        self.interval_s = options.interval_s
+        self.interval_s = options.interval_s if options.match else 0.0
         headers = {name: value.get_secret_value() for name, value in options.headers.items()}
         if token := options.bearer_token.get_secret_value():
             headers["Authorization"] = f"Bearer {token}"
@@ -109,12 +109,29 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
             return Collected(cursor=cursor)
         begin, at = self._position(cursor, now)
         overlap = int(self.options.overlap_s * 1000)
-        samples: SampleBlock | None = None
-        end = at
-        while samples is None:
-            end = min(at + self._chunk_ms, now)
+        samples, end = self._chunk(max(begin, at - overlap), at, now)
+        metadata: tuple[MetricMetadata, ...] = ()
+        if now - self._metadata_at_ms >= METADATA_EVERY_MS:
+            metadata = tuple(self._all_metadata())
+            self._metadata_at_ms = now
+        done = 1.0 if end >= now or now <= begin else (end - begin) / (now - begin)
+        return Collected(samples, metadata, cursor=json.dumps({"begin": begin, "at": end}), done=done)
+
+    def history(self, start_ms: int, end_ms: int, cursor: str) -> Iterator[Collected]:
+        """Chunks of ``[start_ms, end_ms)``, oldest first; ``cursor`` is the time that was reached (HistorySource)."""
+        if not self.options.match:
+            raise InvalidInput(f"{self.name} pulls nothing.", hint="Name the series to pull in its `match`.")
+        at = max(int(cursor), start_ms) if cursor else start_ms
+        while at < end_ms:
+            samples, at = self._chunk(at - 1, at, end_ms)
+            yield Collected(samples, cursor=str(at), done=(at - start_ms) / (end_ms - start_ms))
+
+    def _chunk(self, after_ms: int, at_ms: int, limit_ms: int) -> tuple[SampleBlock, int]:
+        """Samples of ``(after_ms, end]`` and that end: a chunk past ``at_ms``, less where that is too much to give."""
+        while True:
+            end = min(at_ms + self._chunk_ms, limit_ms)
             try:
-                samples = self._pull(max(begin, at - overlap), end)
+                return self._pull(after_ms, end), end
             except _TooMuch:
                 if self._chunk_ms <= MIN_CHUNK_MS:
                     raise PermanentError(
@@ -122,12 +139,6 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
                         hint="Narrow `match` or raise the server's query.max-samples.",
                     ) from None
                 self._chunk_ms = max(MIN_CHUNK_MS, self._chunk_ms // 2)
-        metadata: tuple[MetricMetadata, ...] = ()
-        if now - self._metadata_at_ms >= METADATA_EVERY_MS:
-            metadata = tuple(self._all_metadata())
-            self._metadata_at_ms = now
-        done = 1.0 if end >= now or now <= begin else (end - begin) / (now - begin)
-        return Collected(samples, metadata, cursor=json.dumps({"begin": begin, "at": end}), done=done)
 
     def _position(self, cursor: str, now: int) -> tuple[int, int]:
         start = now - int(self.options.backfill_s * 1000)

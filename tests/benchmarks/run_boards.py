@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 HERE = "tests.benchmarks.boards"
+DATA = SHARED / "data"
 BOARDS = (
-    ("promql_suite.py", "--testdata", str(SHARED / "data/promql"), "--only", "stable", "--range-mode", "--target", f"{HERE}:promql"),
-    ("detector_board.py", "--batch", "--call", f"{HERE}:detect_batch"),
-    ("rca_board.py", "--data", str(SHARED / "data/rca"), "--rank", f"{HERE}:rank_causes"),
-    ("rca_board.py", "--data", str(SHARED / "data/rca"), "--rank", f"{HERE}:rank_causes", "--quiet"),
-    ("question_board.py", "--plan", f"{HERE}:plan_question", "--intents", f"{HERE}:classify_intent"),
-)  # fmt: skip
+    f"promql_suite.py --testdata {DATA}/promql --only stable --range-mode --target {HERE}:promql",
+    f"detector_board.py --batch --call {HERE}:detect_batch",
+    f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes",
+    f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes --quiet",
+    f"question_board.py --plan {HERE}:plan_question --intents {HERE}:classify_intent",
+)
 
 
 def main() -> int:
@@ -22,11 +24,11 @@ def main() -> int:
         print("The boards and their data are not beside this checkout (../shared).")
         return 1
     worst = 0
-    for board, *arguments in BOARDS:
+    for line in BOARDS:
+        board, *arguments = shlex.split(line)
         print(f"\n== {board} {' '.join(a for a in arguments if not a.startswith('/'))}", flush=True)
-        worst = max(
-            worst, subprocess.run([sys.executable, str(SHARED / "tools" / board), *arguments], check=False).returncode
-        )
+        done = subprocess.run([sys.executable, str(SHARED / "tools" / board), *arguments], check=False)
+        worst = max(worst, done.returncode)
     return worst
 
 

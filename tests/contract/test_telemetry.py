@@ -43,7 +43,8 @@ class Provider:
 
 PROVIDERS = {
     "prometheus": Provider(
-        lambda url: {"url": url, "username": "u", "password": SECRET}, (answer(MATRIX), answer(METADATA))
+        lambda url: {"url": url, "username": "u", "password": SECRET, "match": ['{__name__=~".+"}']},
+        (answer(MATRIX), answer(METADATA)),
     )
 }
 

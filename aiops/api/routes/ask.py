@@ -43,9 +43,7 @@ def router(services: Services) -> APIRouter:
             conversation=f"http:{caller.name}:{body.conversation}" if body.conversation else "",
             zone=_zone(body.zone) if body.zone else services.settings.agent.zone,
         )
-        answer = assistant.ask(question)
-        running(services.conversations, "state store").save_answer(question, answer)
-        return views.answer(answer)
+        return views.answer(assistant.ask(question))
 
     @routes.get("/answers/{answer_id}", response_model=AnswerOut)
     def show(answer_id: str, caller: Reader) -> AnswerOut:

@@ -56,8 +56,9 @@ class Time:
 class Echo:
     """An assistant whose answer is known: one drawable piece of evidence with hostile text."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: ConversationRepository) -> None:
         self.asked: list[Question] = []
+        self._store = store
         self._numbers = itertools.count(1)
 
     def ask(self, question: Question, progress: object = None) -> Answer:
@@ -68,7 +69,7 @@ class Echo:
             (Figure(float("inf"), "By", (("host", "a\x00b"),)),), (Untrusted("line\nwith\x1b[31m\ud800 colour"),),
             block, link="javascript:alert(1)",
         )  # fmt: skip
-        return Answer(
+        answer = Answer(
             f"ans-{next(self._numbers)}",
             question.text,
             "**fine**",
@@ -79,6 +80,8 @@ class Echo:
             NOW,
             question.zone,
         )
+        self._store.save_answer(question, answer)
+        return answer
 
 
 class Recorder(Executor[PluginOptions]):
@@ -172,7 +175,7 @@ def open_house(
             outbox=outbox,
             actions=ActionService(ActionRepository(database), audit, incidents, {"recorder": recorder}, time),
             conversations=ConversationRepository(database),
-            assistant=Echo(),
+            assistant=Echo(ConversationRepository(database)),
             cost=CostService(store, CostSettings(), time),
             cost_report=lambda caller, days: Report(),
             import_costs=lambda name, content: len(content),

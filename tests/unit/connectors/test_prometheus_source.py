@@ -13,7 +13,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from aiops.core.errors import AiopsError, ConfigError, Forbidden, PermanentError, QueryError, TransientError
+from aiops.core.errors import (
+    AiopsError,
+    ConfigError,
+    Forbidden,
+    InvalidInput,
+    PermanentError,
+    QueryError,
+    TransientError,
+)
 from aiops.core.plugins import build
 from aiops.core.ports import PluginContext
 from aiops.core.principal import LOCAL, Principal, Role
@@ -89,7 +97,8 @@ def make() -> Iterator[Callable[..., PrometheusSource]]:
 
     def open_source(url: str, now: Callable[[], int] = lambda: NOW, **options: Any) -> PrometheusSource:
         context = PluginContext("prom", now, inject_matchers=inject_matchers)
-        source = build("connectors.telemetry", "prometheus", {"url": url, "timeout_s": 2, **options}, context)
+        chosen = {"url": url, "timeout_s": 2, "match": ['{__name__=~".+"}'], **options}
+        source = build("connectors.telemetry", "prometheus", chosen, context)
         assert isinstance(source, PrometheusSource)
         made.append(source)
         return source
@@ -293,3 +302,17 @@ def test_metadata_keeps_to_the_scope(fake: Fake, make: Callable[..., PrometheusS
     source = make(fake.url)
     assert [m.name for m in source.metadata(LOCAL)] == ["h", "secret"]
     assert [m.name for m in source.metadata(SHOP)] == ["h"]
+
+
+def test_history_goes_on_where_it_stopped(fake: Fake, make: Callable[..., PrometheusSource]) -> None:
+    fake.answer = lambda path, query: ok({"resultType": "matrix", "result": []})
+    source = make(fake.url, chunk_s=3600)
+    start, end = NOW - 3 * 3_600_000, NOW
+    first = next(source.history(start, end, ""))
+    assert (first.cursor, first.done) == (str(start + 3_600_000), pytest.approx(1 / 3))
+    fake.asked.clear()
+    rest = list(source.history(start, end, first.cursor))
+    assert [float(query["time"][0]) * 1000 for _, query, _ in fake.asked] == [start + 7_200_000, end]
+    assert rest[-1].done == 1.0
+    with pytest.raises(InvalidInput, match="pulls nothing"):
+        next(make(fake.url, match=()).history(start, end, ""))
