@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from aiops.core.errors import AiopsError, ConfigError, FolderInUse
+from aiops.core.errors import AiopsError, FolderInUse
 
 COMMANDS = {
     "demo": "Show everything on a simulated shop, in a minute.",
@@ -100,12 +100,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except AiopsError as error:
         print(f"aiops: {error}", file=sys.stderr)
-        return EXIT_IN_USE if _in_use(error) else EXIT_ERROR
+        return EXIT_IN_USE if isinstance(error, FolderInUse) else EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0
-
-
-def _in_use(error: AiopsError) -> bool:
-    """Whether another process holds the data folder; the telemetry store says so in words."""
-    return isinstance(error, FolderInUse) or (isinstance(error, ConfigError) and " is in use by " in error.message)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import duckdb
 
-from aiops.core.errors import AiopsError, ConfigError, TransientError
+from aiops.core.errors import AiopsError, ConfigError, FolderInUse, TransientError
 from aiops.core.ports import Clock, system_clock
 from aiops.settings import StoreSettings
 from aiops.store.telemetry.schema import create_schema
@@ -63,7 +63,8 @@ class TelemetryDatabase:
         clock: ms UTC.
 
     Raises:
-        ConfigError: the folder cannot be written, the file is damaged or another process holds it.
+        FolderInUse: another process, or this one, holds the file.
+        ConfigError: the folder cannot be written or the file is damaged.
     """
 
     def __init__(self, path: Path | None, settings: StoreSettings, clock: Clock = system_clock) -> None:
@@ -105,7 +106,7 @@ class TelemetryDatabase:
             con = duckdb.connect(str(self.path) if self.path is not None else ":memory:", config=config)
             create_schema(con)
         except duckdb.IOException as error:
-            raise ConfigError(_why_not_opened(self.path, str(error))) from error
+            raise _why_not_opened(self.path, str(error)) from error
         except duckdb.Error as error:
             raise ConfigError(f"The telemetry store {self.path} cannot be opened: {_first_line(error)}") from error
         return con
@@ -346,7 +347,7 @@ def _as_ours(error: Exception) -> Exception:
 def _claim(path: Path) -> None:
     with _open_lock:
         if path in _open_paths:
-            raise ConfigError(f"The data folder {path.parent} is in use by pid {os.getpid()}, this very process.")
+            raise FolderInUse(f"The data folder {path.parent} is in use by pid {os.getpid()}, this very process.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -356,12 +357,12 @@ def _claim(path: Path) -> None:
         _open_paths.add(path)
 
 
-def _why_not_opened(path: Path | None, message: str) -> str:
+def _why_not_opened(path: Path | None, message: str) -> ConfigError:
     holder = re.search(r"PID (\d+)", message)
     if path is not None and "lock" in message.lower():
         by = f"by pid {holder[1]}" if holder else "by another process"
-        return f"The data folder {path.parent} is in use {by}."
-    return f"The telemetry store {path} cannot be opened: {message.splitlines()[0]}"
+        return FolderInUse(f"The data folder {path.parent} is in use {by}.")
+    return ConfigError(f"The telemetry store {path} cannot be opened: {message.splitlines()[0]}")
 
 
 def _first_line(error: BaseException) -> str:

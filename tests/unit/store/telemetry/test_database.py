@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiops.core.errors import ConfigError
+from aiops.core.errors import ConfigError, FolderInUse
 from aiops.core.ports import Collected
 from aiops.core.principal import LOCAL
 from aiops.core.series import SampleBlock
@@ -30,7 +30,7 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(ConfigError, match=f"in use by pid {holder.pid}"):
+        with pytest.raises(FolderInUse, match=f"in use by pid {holder.pid}"):
             TelemetryDatabase(path, StoreSettings())
         holder.communicate("")
     TelemetryDatabase(path, StoreSettings()).close()
@@ -39,7 +39,7 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
 def test_the_same_process_may_not_open_it_twice(tmp_path: Path) -> None:
     path = tmp_path / "telemetry.duckdb"
     first = TelemetryDatabase(path, StoreSettings())
-    with pytest.raises(ConfigError, match=f"in use by pid {os.getpid()}"):
+    with pytest.raises(FolderInUse, match=f"in use by pid {os.getpid()}"):
         TelemetryDatabase(path, StoreSettings())
     assert first.healthy()
     first.close()
