@@ -460,7 +460,7 @@ class Service:
         for name, source in self._bills.items():
             for table in source.tables():
                 progress(None, f"{name}: {self.store.import_costs(table)} rows")
-        progress(0.9, f"{len(self.cost.check(SYSTEM))} cost alerts")
+        progress(0.9, f"{sum(alert.firing for alert in self.cost.check(SYSTEM))} cost alerts")
 
     def _cost_report(self, principal: Principal, days: int) -> Report:
         from aiops.reports.cost import CostReport

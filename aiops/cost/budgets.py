@@ -13,6 +13,9 @@ from aiops.cost.calendar import DAY_MS, day_of, day_text, month_text
 from aiops.settings import CostSettings
 
 SOURCE = "cost"
+REPEAT_MS = 26 * 3_600_000
+"""A signal that no check repeats for this long ends: a budget's past month, an anomaly that later bills took back.
+Checks are hourly; a day of failed ones ends nothing."""
 
 
 def configured(settings: CostSettings) -> list[Budget]:
@@ -36,8 +39,11 @@ NO_COSTS = "no costs"
 
 
 def budget_alert(state: BudgetState, now_ms: int) -> Alert | None:
-    """One alert per budget and month; its fingerprint outlives a change from at risk to exceeded."""
-    if state.state not in ("at_risk", "exceeded"):
+    """One alert per budget and month, ended while the budget holds; ``None`` where its state is unknown.
+
+    Its fingerprint outlives a change from at risk to exceeded.
+    """
+    if state.state == "unknown":
         return None
     budget, forecast = state.budget, state.forecast
     month = month_text(day_of(forecast.month_start_ms))
@@ -55,8 +61,10 @@ def budget_alert(state: BudgetState, now_ms: int) -> Alert | None:
         Severity.CRITICAL if state.state == "exceeded" else Severity.WARNING,
         starts_ms=forecast.month_start_ms,
         updated_ms=now_ms,
+        ends_ms=now_ms if state.state == "ok" else None,
         summary=Untrusted(said),
         source=SOURCE,
+        expires_ms=now_ms + REPEAT_MS,
         annotations=(("state", Untrusted(state.state)), ("method", Untrusted(forecast.method))),
     )
 
@@ -79,6 +87,7 @@ def anomaly_alert(anomaly: CostAnomaly, now_ms: int, *, over: bool = False) -> A
         summary=Untrusted(describe(anomaly)),
         source=SOURCE,
         anomaly=_as_anomaly(anomaly, fingerprint(labels), ends),
+        expires_ms=now_ms + REPEAT_MS,
     )
 
 

@@ -175,7 +175,7 @@ class CostService:
         return [self._judge(budget, principal, now_ms) for budget in budgets.configured(self._settings)]
 
     def check(self, principal: Principal, now_ms: int | None = None) -> list[Alert]:
-        """Alerts of budgets and of anomalies by service; they are sent to the sink, if there is one."""
+        """Alerts of budgets and of anomalies by service, firing and ended; sent to the sink, if there is one."""
         now = self._clock() if now_ms is None else now_ms
         alerts = [a for s in self.budgets(principal, now) if (a := budgets.budget_alert(s, now)) is not None]
         since = now - (ALERT_DAYS + 7) * DAY_MS

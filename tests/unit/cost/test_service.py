@@ -132,6 +132,16 @@ def test_an_overrun_keeps_the_fingerprint_of_its_warning() -> None:
     assert alerts[0].fingerprint == alerts[1].fingerprint
 
 
+def test_a_budget_that_holds_again_ends_its_alert() -> None:
+    (before,) = service(reader(costs()), tight=BudgetSettings(amount=4000)).check(SYSTEM)
+    (after,) = service(reader(costs()), tight=BudgetSettings(amount=9000)).check(SYSTEM)
+    assert before.firing
+    assert not after.firing
+    assert before.fingerprint == after.fingerprint
+    assert before.expires_ms is not None
+    assert before.expires_ms - before.updated_ms > 24 * 3_600_000
+
+
 def test_without_costs_there_is_nothing_to_say() -> None:
     empty = service(MemoryCosts(DAYS, {}))
     assert empty.forecast(SYSTEM).method == "no costs"
