@@ -139,6 +139,9 @@ class Incident:
     told: tuple[str, ...] = ()
     """Receivers told of it since it last opened, sorted; the resolve goes to all of them."""
 
+    cause_service: str = ""
+    """The service last named as a clear cause; title and service are its, also while later rankings are weak."""
+
     @property
     def active(self) -> bool:
         return self.status in (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED)

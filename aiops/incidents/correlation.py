@@ -109,18 +109,18 @@ def correlate(
         if alert.starts_ms - incident.opened_ms > life_cap_ms:
             continue
         for signal in incident.signals:
-            score, reason = relation(alert, signal, paths)
+            score, reason = relation(alert, signal, paths, incident.cause_service)
             if score >= THRESHOLD and score > best.score + 1e-9:
                 best = Link(incident.id, reason, score)
     return best
 
 
-def relation(alert: Alert, signal: IncidentSignal, paths: CallPaths) -> tuple[float, str]:
-    """Score and reason of one pair; 0 where nothing but time relates them."""
+def relation(alert: Alert, signal: IncidentSignal, paths: CallPaths, cause: str = "") -> tuple[float, str]:
+    """Score and reason of one pair; 0 where nothing but time relates them. ``cause``: the incident's, if clear."""
     other = signal.alert
     if is_simulated(alert.labels) != is_simulated(other.labels):
         return 0.0, ""
-    strength, words = _closeness(alert, other, paths)
+    strength, words = _closeness(alert, other, paths, cause)
     if not strength:
         return 0.0, ""
     for names in _PLACE_LABELS:
@@ -138,10 +138,12 @@ def relation(alert: Alert, signal: IncidentSignal, paths: CallPaths) -> tuple[fl
     return strength * time, Untrusted(f"{words}; started {when}").display(300)
 
 
-def _closeness(alert: Alert, other: Alert, paths: CallPaths) -> tuple[float, str]:
+def _closeness(alert: Alert, other: Alert, paths: CallPaths, cause: str) -> tuple[float, str]:
     mine, theirs = service_of(alert), service_of(other)
     if mine and mine == theirs:
         return _SAME_SERVICE, f"same service {mine}"
+    if mine and mine == cause:
+        return _SAME_SERVICE, f"{mine} is the likely cause"
     if mine and theirs:
         hops, words = paths.describe(mine, theirs)
         if hops:

@@ -31,7 +31,6 @@ from aiops.core.signals import ServiceGraph
 from aiops.incidents import transitions
 from aiops.incidents.correlation import CallPaths, correlate, is_simulated, service_of
 from aiops.incidents.routing import Route, visible
-from aiops.incidents.wording import cause_summary
 from aiops.settings import IncidentSettings
 from aiops.store.state.incidents import IncidentRepository
 
@@ -197,7 +196,9 @@ class IncidentService:
         if link.incident_id is not None:
             return transitions.joined(view[link.incident_id], alert, link.reason, now)
         service = service_of(alert)
-        past = [i for i in view.values() if i.status is IncidentStatus.RESOLVED and service and i.service == service]
+        past = [
+            i for i in view.values() if i.status is IncidentStatus.RESOLVED and service in transitions.services_of(i)
+        ]
         for old in sorted(past, key=lambda i: (-(i.resolved_ms or 0), i.id)):
             if old.simulated == is_simulated(alert.labels) and now - (old.resolved_ms or 0) <= self._reopen_ms:
                 return transitions.reopened(old, alert, f"{service} again soon after its resolve", now)
@@ -265,16 +266,16 @@ class IncidentService:
             if incident is None or not incident.active:
                 return
             now = self._clock()
-            newly_clear = differs = False
+            newly_clear = False
             if diagnosis is not None:
-                before = _verdict(incident)
-                incident = replace(incident, candidates=diagnosis.candidates, clear_cause=diagnosis.clear_cause)
-                differs = _verdict(incident) != before
+                before = incident
+                incident = transitions.explained(
+                    incident, diagnosis.candidates, diagnosis.clear_cause, now, SYSTEM.name
+                )
+                differs = transitions.verdict(incident) != transitions.verdict(before)
                 newly_clear = differs and incident.clear_cause
-                if differs:
-                    incident = transitions.noted(incident, now, SYSTEM.name, "causes ranked", cause_summary(incident))
-                    if incident.told:
-                        self._untold.add(incident_id)
+                if differs and incident.told:
+                    self._untold.add(incident_id)
             if not incident.told or newly_clear:
                 self._announce(incident, now)
             elif diagnosis is not None:
@@ -420,10 +421,6 @@ class IncidentService:
 
 def _holds(incident: Incident, fingerprint: str) -> bool:
     return any(s.alert.fingerprint == fingerprint for s in incident.signals)
-
-
-def _verdict(incident: Incident) -> tuple[bool, str]:
-    return incident.clear_cause, incident.candidates[0].service if incident.candidates else ""
 
 
 def _notification(receiver: str, event: NotificationEvent, incident: Incident, now_ms: int) -> Notification:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from aiops.core.incident import (
     Alert,
+    CauseCandidate,
     Incident,
     IncidentSignal,
     IncidentStatus,
@@ -13,7 +14,7 @@ from aiops.core.incident import (
     TimelineEntry,
 )
 from aiops.incidents.correlation import is_simulated, service_of
-from aiops.incidents.wording import headline
+from aiops.incidents.wording import cause_headline, cause_summary, headline
 
 SIGNAL_CAP = 200
 """Signals kept on an incident; later ones are only written to the timeline."""
@@ -120,6 +121,33 @@ def held_signal(incident: Incident, fingerprint: str) -> IncidentSignal:
     return next(s for s in incident.signals if s.alert.fingerprint == fingerprint)
 
 
+def explained(
+    incident: Incident, candidates: tuple[CauseCandidate, ...], clear_cause: bool, now_ms: int, actor: str
+) -> Incident:
+    """With newly ranked causes; a clear one lends the incident its service and title.
+
+    The timeline tells of a ranking that names another cause than the last, and of a new title.
+    """
+    changed = replace(incident, candidates=candidates, clear_cause=clear_cause)
+    if clear_cause:
+        changed = _retitled(replace(changed, cause_service=candidates[0].service))
+    if verdict(changed) != verdict(incident):
+        changed = noted(changed, now_ms, actor, "causes ranked", cause_summary(changed))
+    if changed.service != incident.service:
+        changed = noted(changed, now_ms, actor, "attributed", f"to {changed.service}: {changed.title}")
+    return changed
+
+
+def verdict(incident: Incident) -> tuple[bool, str]:
+    """What a ranking says: whether the cause is clear, and the first candidate's service."""
+    return incident.clear_cause, incident.candidates[0].service if incident.candidates else ""
+
+
+def services_of(incident: Incident) -> frozenset[str]:
+    """The service that the incident bears and the one whose signal opened it."""
+    return frozenset({incident.service, *(service_of(s.alert) for s in incident.signals[:1])} - {""})
+
+
 def absorbed(target: Incident, source: Incident, actor: str, now_ms: int) -> Incident:
     """``target`` with the signals of a merged incident."""
     own = {s.alert.fingerprint for s in target.signals}
@@ -148,9 +176,18 @@ def _at_least(incident: Incident, severity: Severity) -> Incident:
 
 
 def _retitled(incident: Incident) -> Incident:
-    """The title is the worst, then longest-lasting signal at its latest figures; an alert goes before an anomaly."""
+    """Title and service are those of the cause once one was clear, before that those of the lead signal.
+
+    The lead is the worst, then longest-lasting signal at its latest figures; an alert goes before an anomaly.
+    """
     firing = [s.alert for s in incident.signals if s.alert.firing]
-    if not firing:
-        return incident
-    lead = min(firing, key=lambda a: (-_RANK[a.severity], a.anomaly is not None, a.starts_ms, a.fingerprint))
-    return replace(incident, title=headline(lead), service=service_of(lead) or lead.service or incident.service)
+    cause = incident.cause_service
+    if cause:
+        firing = [a for a in firing if service_of(a) == cause]
+        incident = replace(incident, service=cause)
+    if firing:
+        lead = min(firing, key=lambda a: (-_RANK[a.severity], a.anomaly is not None, a.starts_ms, a.fingerprint))
+        service = cause or service_of(lead) or lead.service or incident.service
+        return replace(incident, title=headline(lead), service=service)
+    found = next((c for c in incident.candidates[:1] if c.service == cause), None)
+    return replace(incident, title=cause_headline(found)) if found is not None else incident

@@ -92,6 +92,12 @@ def headline(alert: Alert) -> str:
     return prefix + (f"{name}: {summary}" if summary else name)
 
 
+def cause_headline(candidate: CauseCandidate) -> str:
+    """A title for a cause that has no signal of its own: ``cart: container cpu ratio 20 % → 95 %``."""
+    why = candidate.reasons[0] if candidate.reasons else "likely cause"
+    return f"{Untrusted(candidate.service).display(100)}: {Untrusted(why).display(160)}"
+
+
 def cause_line(candidate: CauseCandidate, unit: str = "") -> str:
     """A ranked cause in one line: share, service, what changed there."""
     line = f"{candidate.service} ({candidate.share:.0%})"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aiops.core.cost import Budget, BudgetState, CostForecast
 from aiops.core.errors import Conflict, NotFound, TransientError
 from aiops.core.incident import (
     Alert,
@@ -21,7 +22,8 @@ from aiops.core.incident import (
 from aiops.core.principal import SYSTEM, Principal, Role
 from aiops.core.series import Matcher, MatchOp
 from aiops.core.signals import ServiceGraph
-from aiops.incidents.lifecycle import ANNOUNCE_MS, UPDATE_GAP_MS, Diagnosis, IncidentService
+from aiops.cost.budgets import budget_alert
+from aiops.incidents.lifecycle import ANNOUNCE_MS, RERANK_MS, UPDATE_GAP_MS, Diagnosis, IncidentService
 from aiops.incidents.routing import Route, route_of
 from aiops.settings import IncidentSettings
 from aiops.store.state.database import StateDatabase
@@ -114,12 +116,45 @@ def desk(database: StateDatabase) -> Desk:
 def test_anomaly_opens_is_explained_and_tells_all_but_the_pager(desk: Desk) -> None:
     desk.service.submit([anomaly("checkout")])
     incident = desk.only
-    assert incident.title == "checkout: latency p95 1.9 s, 7.9x normal"
     assert incident.clear_cause
     assert incident.candidates[0].service == "cart"
     assert desk.told() == [("hook", "opened")]
     assert desk.outbox.list()[0].notification.incident.candidates[0].service == "cart"
     assert not incident.paged
+
+
+def test_title_and_service_are_those_of_the_clear_cause(desk: Desk) -> None:
+    desk.service.submit([anomaly("checkout")])
+    page = desk.outbox.list()[0].notification.incident
+    assert (page.service, page.title) == ("cart", "cart: cpu 20 % → 95 %")
+    assert ("attributed", "to cart: cart: cpu 20 % → 95 %") in [(e.event, e.detail) for e in page.timeline]
+    desk.service.submit([anomaly("cart")])
+    assert (desk.only.service, desk.only.title) == ("cart", "cart: latency p95 1.9 s, 7.9x normal")
+    assert desk.only.signals[1].reason.startswith("cart is the likely cause")
+
+
+def test_title_and_service_stay_while_later_rankings_are_weak(desk: Desk) -> None:
+    desk.service.submit([anomaly("checkout")])
+    assert desk.causes is not None
+    desk.causes.diagnosis = replace(desk.causes.diagnosis, clear_cause=False)
+    desk.pass_time(RERANK_MS + 2000)
+    desk.service.submit([anomaly("checkout", "error ratio")])
+    assert not desk.only.clear_cause
+    assert (desk.only.service, desk.only.title) == ("cart", "cart: cpu 20 % → 95 %")
+
+
+def test_without_a_clear_cause_the_symptom_gives_title_and_service(database: StateDatabase) -> None:
+    desk = Desk(database, Causes(CauseCandidate("cart", 0.2), clear=False))
+    desk.service.submit([anomaly("checkout")])
+    assert (desk.only.service, desk.only.title) == ("checkout", "checkout: latency p95 1.9 s, 7.9x normal")
+
+
+@pytest.mark.parametrize("service", ["cart", "checkout"])
+def test_cause_and_symptom_both_reopen_an_attributed_incident(desk: Desk, service: str) -> None:
+    resolved(desk, anomaly("checkout"))
+    assert desk.only.status is IncidentStatus.RESOLVED
+    desk.service.submit([anomaly(service, "error ratio", desk.clock.now)])
+    assert desk.only.active
 
 
 def test_the_page_goes_out_when_an_alert_joins(desk: Desk) -> None:
@@ -238,6 +273,24 @@ def test_flapping_lengthens_the_hysteresis(desk: Desk) -> None:
 def test_promised_repeats_that_stop_end_the_signal(desk: Desk) -> None:
     desk.service.submit([replace(alert("Slow", service="web"), expires_ms=T0 + 5 * MINUTE)])
     desk.pass_time(5 * MINUTE + HOLD + 2000, step=5000)
+    assert desk.only.status is IncidentStatus.RESOLVED
+
+
+def test_hourly_cost_alerts_stay_until_no_check_repeats_them(desk: Desk) -> None:
+    hour = 60 * MINUTE
+    budget = Budget("all", 100.0, "USD")
+
+    def check() -> None:
+        forecast = CostForecast(T0, 120.0, 150.0, 140.0, 160.0, "USD", "trend")
+        found = budget_alert(BudgetState(budget, forecast, "exceeded"), desk.clock.now)
+        assert found is not None
+        desk.service.submit([found])
+
+    for _ in range(3):
+        check()
+        desk.pass_time(hour, step=MINUTE)
+    assert desk.only.active
+    desk.pass_time(27 * hour, step=5 * MINUTE)
     assert desk.only.status is IncidentStatus.RESOLVED
 
 
@@ -373,7 +426,8 @@ def test_matchers_limit_what_a_receiver_is_told(database: StateDatabase) -> None
     assert sorted(desk.told()) == [("critical", "opened"), ("team", "opened")]
 
 
-def test_scope_hides_incidents(desk: Desk) -> None:
+def test_scope_hides_incidents(database: StateDatabase) -> None:
+    desk = Desk(database, None)
     desk.service.submit([alert("A", service="web", namespace="shop"), alert("B", service="mail", namespace="office")])
     shop = Principal("key:shop", Role.VIEWER, (Matcher("namespace", MatchOp.EQUAL, "shop"),))
     assert [i.service for i in desk.service.list(shop)] == ["web"]
