@@ -6,6 +6,7 @@ kernels, chat, the LLM) is built afterwards on a thread of its own; ``/readyz`` 
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
@@ -477,10 +478,13 @@ class Service:
             source = build_plugin(
                 "connectors.clouds",
                 "focus_files",
-                {"paths": [str(file)]},
+                {"paths": [glob.escape(str(file))]},
                 PluginContext(Path(name).stem, system_clock, read_parquet),
             )
-            tables = list(cast("CostSource[Any]", source).tables())
+            try:
+                tables = list(cast("CostSource[Any]", source).tables())
+            except InvalidInput as error:
+                raise InvalidInput(error.message.replace(f"{folder}{os.sep}", ""), hint=error.hint) from error
         return sum(self.store.import_costs(table) for table in tables)
 
     def _upload(self) -> Callable[..., None] | None:
