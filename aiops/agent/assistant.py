@@ -76,7 +76,7 @@ class Assistant:
             made = self._write(question, plan, execution, said)
         except TransientError as error:
             log.warning("a question could not be answered: %s", error.message)
-            made = self._unanswered(question, f"The metric source is down: {error.message}", said)
+            made = self._unanswered(question, f"The metric source is down: {error}", said)
         if self._store is not None:
             self._store.save_answer(question, made)
         return made

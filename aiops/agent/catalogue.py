@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
 
-from aiops.core.errors import AiopsError
+from aiops.core.errors import AiopsError, PermanentError, TransientError
 from aiops.core.ports import Clock, MetricQuerier, system_clock
 from aiops.core.principal import Principal
 from aiops.core.series import METRIC_NAME, Matcher, MatchOp, MetricMetadata
@@ -94,8 +94,11 @@ class LiveCatalogue:
         return value
 
     def metrics(self) -> Mapping[str, MetricMetadata]:
-        """Raises what the source raises when it is down."""
-        return self._cached("", self._read_metrics)
+        """Raises ``TransientError`` when the source is down; one that gives nonsense counts as down as well."""
+        try:
+            return self._cached("", self._read_metrics)
+        except PermanentError as error:
+            raise TransientError(error.message, hint=error.hint) from error
 
     def _read_metrics(self) -> Mapping[str, MetricMetadata]:
         now = self._clock()
