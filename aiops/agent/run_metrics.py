@@ -6,19 +6,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from aiops.agent.catalogue import Catalogue, resolve
 from aiops.agent.expressions import alert_form
 from aiops.agent.found import Asking, Found
-from aiops.agent.validator import Selector, parse, selectors
+from aiops.agent.validator import parse, uses
 from aiops.core.errors import AiopsError, InvalidPlan, LimitExceeded, QueryError, TransientError
 from aiops.core.evidence import Evidence, EvidenceState, Figure
 from aiops.core.ports import MetricQuerier
 from aiops.core.query import CompareStep, ForecastStep, MetricStep, Threshold
 from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp, SampleBlock
+from aiops.promql.plan import Binary, Number, Selector
 
 CHART_SERIES = 8
 CHART_POINTS = 240
@@ -148,11 +148,11 @@ class MetricRunner:
 
     def _newest(self, text: str, end: int, asking: Asking) -> int | None:
         """Time of the newest sample behind an expression, if its first selector shows one."""
-        found = next(iter(selectors(parse(text))), None)
-        if found is None or not found.metric:
+        found = next((use.selector for use in uses(parse(text))), None)
+        if found is None or not found.name:
             return None
         try:
-            block = self.querier.instant(f"max(timestamp({_text(found)}))", end, asking.principal).block
+            block = self.querier.instant(f"max(timestamp({_bare(found)}))", end, asking.principal).block
         except AiopsError:
             return None
         return int(block.values[-1] * 1000) if len(block.values) and np.isfinite(block.values[-1]) else None
@@ -162,27 +162,27 @@ class MetricRunner:
     ) -> tuple[EvidenceState, str, int | None]:
         """Why a query gave nothing: state, note, time of the newest sample of the past day if any."""
         metrics = catalogue.metrics()
-        found = list(selectors(parse(text)))
+        found = [use.selector for use in uses(parse(text))]
         for selector in found:
-            if selector.metric and resolve(metrics, selector.metric) is None:
-                return EvidenceState.DOES_NOT_EXIST, f"there is no metric {selector.metric} here", None
+            if selector.name and resolve(metrics, selector.name) is None:
+                return EvidenceState.DOES_NOT_EXIST, f"there is no metric {selector.name} here", None
         for selector in found:
             newest = self._last_seen(selector, end, asking)
             if newest is None:
-                matchers = [[Matcher(METRIC_NAME, MatchOp.EQUAL, selector.metric)]]
+                matchers = [[Matcher(METRIC_NAME, MatchOp.EQUAL, selector.name)]]
                 try:
                     any_series = self.querier.series(matchers, end - DIAGNOSE_MS, end, asking.principal, 1)
                 except AiopsError:
                     any_series = []
-                note = f"no series of {selector.metric} has these labels"
-                return EvidenceState.NO_MATCH, note if any_series else f"{selector.metric} has no samples here", None
+                note = f"no series of {selector.name} has these labels"
+                return EvidenceState.NO_MATCH, note if any_series else f"{selector.name} has no samples here", None
             if end - newest > LATE_MS:
-                return EvidenceState.SOURCE_LATE, f"{selector.metric} stopped coming in", newest
+                return EvidenceState.SOURCE_LATE, f"{selector.name} stopped coming in", newest
         return EvidenceState.NO_MATCH, "the series exist, and none meets the query's own condition", None
 
     def _last_seen(self, selector: Selector, end: int, asking: Asking) -> int | None:
         try:
-            block = self.querier.range(f"max(timestamp({_text(selector)}))", end - DIAGNOSE_MS, end, 300_000,
+            block = self.querier.range(f"max(timestamp({_bare(selector)}))", end - DIAGNOSE_MS, end, 300_000,
                                        asking.principal).block  # fmt: skip
         except AiopsError:
             return None
@@ -205,9 +205,9 @@ class MetricRunner:
                         series=chart, unit=step.unit, newest_ms=newest, truncated=truncated, note=note)  # fmt: skip
 
 
-def _text(selector: Selector) -> str:
-    parts = [str(Matcher(n, MatchOp(op), v)) for n, op, v in selector.matchers if n != METRIC_NAME]
-    return selector.metric + ("{" + ", ".join(parts) + "}" if parts else "")
+def _bare(selector: Selector) -> Selector:
+    """The series themselves: no range, offset or ``@``."""
+    return Selector(selector.matchers)
 
 
 def _without_name(labels: Labels) -> Labels:
@@ -227,12 +227,9 @@ def _change(now: float, before: float) -> float:
 def split_condition(text: str) -> tuple[str, Threshold | None]:
     """An expression and the comparison with a number at its end, if it has one."""
     tree = parse(text)
-    right: Any = getattr(tree, "rhs", None)
-    if type(tree).__name__ == "BinaryExpr" and type(right).__name__ == "NumberLiteral":
-        op = str(tree.op)
-        if op in _OPS:
-            head, _, _ = text.rpartition(op)
-            return head.strip(), Threshold(op=op, value=right.val)
+    if isinstance(tree, Binary) and isinstance(tree.right, Number) and tree.op in _OPS and not tree.returns_bool:
+        head, _, _ = text.rpartition(tree.op)
+        return head.strip(), Threshold(op=tree.op, value=tree.right.value)
     return text, None
 
 

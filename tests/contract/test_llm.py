@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from aiops.access.spend import SpendLimit
 from aiops.agent.assistant import Assistant
 from aiops.agent.catalogue import Catalogues
 from aiops.agent.executor import Executor
-from aiops.agent.limits import DailyBudget, QuestionLimits
+from aiops.agent.limits import QuestionLimits
 from aiops.agent.planner_llm import LlmPlanner
 from aiops.core.action import Action, ActionProposal
 from aiops.core.incident import Incident, IncidentStatus, Severity
@@ -22,6 +23,8 @@ from aiops.core.query import Question
 from aiops.core.series import MetricMetadata
 from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
 from aiops.core.untrusted import Untrusted
+from aiops.store.state.database import StateDatabase
+from aiops.store.state.usage import UsageRepository
 from tests.contract.chat_completions import Reply, Server, says, tool_call
 from tests.unit.agent.tables import TableQuerier
 
@@ -122,10 +125,13 @@ class Desk:
 
     def __init__(self, server: Server, *, seconds: float = 20.0, budget: float = 5.0) -> None:
         self.actions, self.ledger = Actions(), Ledger()
+        self.state = StateDatabase("sqlite://")
+        self.state.upgrade()
+        spend = SpendLimit(UsageRepository(self.state, lambda: NOW), budget, lambda: NOW)
         metrics = querier()
         self.executor = Executor(metrics, Signals(), None, Incidents(), self.actions)
         self.planner = LlmPlanner(
-            provider(server), "openai", "gpt-5-mini", self.executor, budget=DailyBudget(budget, lambda: NOW),
+            provider(server), "openai", "gpt-5-mini", self.executor, budget=spend,
             ledger=self.ledger, limits=QuestionLimits(llm_seconds=seconds),
         )  # fmt: skip
         catalogues = Catalogues(metrics, lambda: NOW)
@@ -137,6 +143,7 @@ class Desk:
         finally:
             self.executor.close()
             self.planner.close()
+            self.state.close()
 
 
 def asked(script: Callable[[int, dict[str, Any]], Reply], text: str, **kwargs: Any) -> tuple[Any, Desk, Server]:

@@ -7,8 +7,8 @@ import pytest
 from aiops.agent import skeletons
 from aiops.agent.catalogue import KnownCatalogue, fold_name
 from aiops.agent.concepts import Concept, load_concepts, load_words
-from aiops.agent.validator import Validator, parse, selectors
-from aiops.core.series import MetricMetadata
+from aiops.agent.validator import Validator, parse, uses
+from aiops.core.series import Matcher, MatchOp, MetricMetadata
 
 METRIC = [c for c in load_concepts() if c.step == "metric"]
 
@@ -40,7 +40,7 @@ def test_the_table_is_large_and_every_domain_has_words() -> None:
 def test_each_skeleton_parses_names_its_metrics_and_passes_the_validator(concept: Concept) -> None:
     assert concept.say
     for metrics, text in texts(concept):
-        used = {fold_name(s.metric) for s in selectors(parse(text))}
+        used = {fold_name(use.metric) for use in uses(parse(text))}
         assert used <= {fold_name(m) for m in metrics}
         catalogue = KnownCatalogue(MetricMetadata(m, kind(m)) for m in metrics)
         Validator().check_promql(text, catalogue, compares_to_zero=concept.limit == 0)
@@ -55,8 +55,8 @@ def test_windows_and_role_labels_are_filled_from_live_labels() -> None:
 
 def test_a_label_value_cannot_break_out_of_its_quotes() -> None:
     text = skeletons.select('rate(a_bucket[5m]) + a_bucket{x="1"}', ["a"], "pod", 'e"} or vector(1) #\n\\')
-    for selector in selectors(parse(text)):
-        assert ("pod", "=", 'e"} or vector(1) #\n\\') in selector.matchers
+    for use in uses(parse(text)):
+        assert Matcher("pod", MatchOp.EQUAL, 'e"} or vector(1) #\n\\') in use.selector.matchers
 
 
 @pytest.mark.parametrize("name", ["host_disk_space", "host_inodes"])
