@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
@@ -58,7 +58,7 @@ class StoreSettings(Section):
 
 
 class StateSettings(Section):
-    url: str = ""
+    url: str = Field("", repr=False)
     """SQLAlchemy URL; empty means SQLite in the data folder."""
 
 
@@ -71,7 +71,10 @@ class PromqlSettings(Section):
 
 
 class PluginSettings(BaseModel):
-    """``plugin`` is the file's name; the remaining keys are that plug-in's options."""
+    """``plugin`` is the file's name; the remaining keys are that plug-in's options.
+
+    Only the plug-in knows which of its options are secret, so ``repr`` shows no option's value.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     plugin: str
@@ -79,6 +82,10 @@ class PluginSettings(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.__pydantic_extra__ or {})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from ((name, getattr(self, name)) for name in type(self).model_fields)
+        yield from ((name, "**********") for name in self.options)
 
 
 class ReceiverSettings(PluginSettings):

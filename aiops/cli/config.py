@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiops.cli.options import Config, DataDir, Json, group_of, settings_of
 
 if TYPE_CHECKING:
-    from aiops.settings import PluginSettings
+    from aiops.settings import PluginSettings, Settings
 
 app = group_of("Check and show the configuration.")
 
@@ -22,16 +22,8 @@ def check(config: Config = None, data_dir: DataDir = None) -> None:
     from aiops.core.plugins import explain, load
 
     settings = settings_of(config, data_dir)
-    kinds: dict[str, Mapping[str, PluginSettings]] = {
-        "connectors.telemetry": settings.connectors.telemetry,
-        "connectors.clouds": settings.connectors.clouds,
-        "connectors.inbound": settings.connectors.inbound,
-        "connectors.executors": settings.connectors.executors,
-        "connectors.chat": settings.connectors.chat,
-        "connectors.notifiers": settings.receivers,
-    }
     count = 0
-    for kind, configured in kinds.items():
+    for kind, configured in _plugins(settings).items():
         for name, plugin in configured.items():
             options = load(kind, plugin.plugin).Options
             try:
@@ -48,11 +40,11 @@ def show(config: Config = None, data_dir: DataDir = None, json: Json = False) ->
     """Show all settings as they are in force, secrets masked."""
     settings = settings_of(config, data_dir)
     values = settings.model_dump(mode="json")
-    for group in ("telemetry", "clouds", "inbound", "executors", "chat"):
-        for plugin in values["connectors"][group].values():
-            _mask(plugin)
-    for receiver in values["receivers"].values():
-        _mask(receiver)
+    _mask(values["state"], set())
+    for kind, configured in _plugins(settings).items():
+        shown = values["receivers"] if kind == "connectors.notifiers" else values["connectors"][kind.split(".")[1]]
+        for name, plugin in configured.items():
+            _mask(shown[name], _secret_options(kind, plugin.plugin))
     if json:
         from aiops.cli.output import print_json
 
@@ -63,15 +55,39 @@ def show(config: Config = None, data_dir: DataDir = None, json: Json = False) ->
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 
-_SECRET_WORDS = ("secret", "token", "password", "key", "credential")
+_SECRET_WORDS = ("secret", "token", "password", "key", "credential", "authorization")
 
 
-def _mask(plugin: dict[str, object]) -> None:
-    """Plug-in options are plain values here, so those named like secrets are masked by their name."""
-    for name, value in plugin.items():
-        if value and any(word in name.lower() for word in _SECRET_WORDS):
-            plugin[name] = "**********"
+def _plugins(settings: Settings) -> dict[str, Mapping[str, PluginSettings]]:
+    """What is configured, by kind."""
+    return {
+        "connectors.telemetry": settings.connectors.telemetry,
+        "connectors.clouds": settings.connectors.clouds,
+        "connectors.inbound": settings.connectors.inbound,
+        "connectors.executors": settings.connectors.executors,
+        "connectors.chat": settings.connectors.chat,
+        "connectors.notifiers": settings.receivers,
+    }
+
+
+def _secret_options(kind: str, plugin: str) -> set[str]:
+    """Options that the plug-in declares secret; none where it cannot be loaded."""
+    from aiops.core.errors import ConfigError
+    from aiops.core.plugins import load
+
+    try:
+        options = load(kind, plugin).Options
+    except ConfigError:
+        return set()
+    return {name for name, field in options.model_fields.items() if "SecretStr" in str(field.annotation)}
+
+
+def _mask(section: dict[str, object], secret: set[str]) -> None:
+    """Hide what is declared secret, plain values that are named like secrets, and passwords within URLs."""
+    for name, value in section.items():
+        if value and (name in secret or any(word in name.lower() for word in _SECRET_WORDS)):
+            section[name] = "**********"
         elif isinstance(value, dict):
-            _mask(value)
-        elif name in ("url", "webhook_url") and isinstance(value, str) and "@" in value:
-            plugin[name] = value.split("//")[0] + "//**********@" + value.rsplit("@", 1)[1]
+            _mask(value, set())
+        elif name == "url" and isinstance(value, str) and "@" in value:
+            section[name] = value.split("//")[0] + "//**********@" + value.rsplit("@", 1)[1]

@@ -68,3 +68,21 @@ def test_secrets_do_not_show(monkeypatch):
     settings = load_settings()
     assert settings.openai_api_key.get_secret_value() == "sk-very-secret"
     assert "very-secret" not in repr(settings)
+
+
+def test_no_repr_shows_a_secret(tmp_path):
+    path = write(
+        tmp_path,
+        """
+state: {url: "postgresql://aiops:hunter2@db/aiops"}
+receivers:
+  hook: {plugin: webhook, url: "https://x.test", secret: hunter2, headers: {Authorization: hunter2}, pages: true}
+connectors: {telemetry: {prom: {plugin: prometheus, password: hunter2}}}
+""",
+    )
+    settings = load_settings(path)
+    assert settings.receivers["hook"].options["secret"] == "hunter2"
+    for shown in (repr(settings), str(settings), repr(settings.receivers["hook"])):
+        assert "hunter2" not in shown
+        assert "secret='**********'" in shown
+        assert "pages=True" in shown

@@ -99,7 +99,9 @@ def test_config_show_masks_secrets(
     monkeypatch.setenv("AIOPS_API_KEY", "aiops_very_secret")
     file = tmp_path / "aiops.yaml"
     file.write_text(
-        "receivers: {ops: {plugin: webhook, url: 'http://me:very-secret@127.0.0.1/', secret: very-secret}}\n"
+        "receivers: {ops: {plugin: webhook, url: 'http://127.0.0.1/very-secret', headers: {X-Pass: very-secret}}}\n"
+        "connectors: {telemetry: {prom: {plugin: prometheus, url: 'http://me:very-secret@127.0.0.1/'}}}\n"
+        "state: {url: 'postgresql://me:very-secret@127.0.0.1/aiops'}\n"
     )
     status, out, _ = output(capsys, "config", "show")
     assert status == 0
