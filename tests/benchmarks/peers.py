@@ -1,0 +1,162 @@
+"""The servers under the speed bench, ours and its peers, on loopback; what they use and hold."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.integration import servers
+
+READY_S = 30.0
+WRITE = {"content-encoding": "snappy", "content-type": "application/x-protobuf"}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A running server of the bench. ``folder`` is what it stores in."""
+
+    name: str
+    version: str
+    url: str
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def cpu_s(self) -> float:
+        used = psutil.Process(self.process.pid).cpu_times()
+        return float(used.user + used.system)
+
+    def rss(self) -> int:
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def bytes_on_disk(self) -> int:
+        return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file())
+
+    def stop(self) -> None:
+        servers.Server(self.url, self.process).stop()
+
+
+def settle(peer: Peer, most_s: float = 20.0) -> None:
+    """Wait until the process is idle: what it loads or merges in the background is not part of a timing."""
+    deadline = time.monotonic() + most_s
+    before = peer.cpu_s()
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        now = peer.cpu_s()
+        if now - before < 0.03:
+            return
+        before = now
+
+
+def missing() -> list[str]:
+    """Peers whose binary is not installed."""
+    return [name for name in ("victoria-metrics", "prometheus") if shutil.which(name) is None]
+
+
+def start_ours(folder: Path, *, detection: bool = False) -> Peer:
+    """``aiops serve`` as a user starts it, but for detection, whose training would take part in the timing."""
+    port = servers.free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "aiops.yaml"
+    config.write_text(f"detection: {{enabled: {str(detection).lower()}}}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "aiops", "serve", "--port", str(port)]
+    command += ["--data-dir", str(folder / "data"), "--config", str(config)]
+    with (folder / "log").open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    peer = Peer("aiops", _own_version(), f"http://127.0.0.1:{port}", process, folder / "data")
+    try:
+        wait(peer, "/healthz")
+    except BaseException:
+        peer.stop()
+        raise
+    return peer
+
+
+def start_victoria(folder: Path) -> Peer:
+    folder.mkdir(parents=True, exist_ok=True)
+    server = servers.start_victoria_metrics(folder)
+    return Peer(
+        "VictoriaMetrics", _version(server.url, "vm_app_version"), server.url, server.process, folder / "victoria"
+    )
+
+
+def start_prometheus(folder: Path) -> Peer:
+    folder.mkdir(parents=True, exist_ok=True)
+    server = servers.start_prometheus(folder)
+    return Peer(
+        "Prometheus", _version(server.url, "prometheus_build_info"), server.url, server.process, folder / "prometheus"
+    )
+
+
+def wait(peer: Peer, path: str) -> None:
+    """Until ``path`` answers 200. Raises ``RuntimeError`` after 30 s or when the process ends."""
+    deadline = time.monotonic() + READY_S
+    with httpx.Client(trust_env=False, timeout=2) as client:
+        while time.monotonic() < deadline and peer.process.poll() is None:
+            try:
+                if client.get(peer.url + path).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.005)
+    raise RuntimeError(f"{peer.name} does not answer {path}.")
+
+
+def _version(peer_url: str, metric: str) -> str:
+    """The ``version`` label of a build-info metric on ``/metrics``."""
+    with httpx.Client(trust_env=False, timeout=10) as client:
+        text = client.get(peer_url + "/metrics").text
+    found = re.search(metric + r'[{](?:[^}]*,)?(?:short_version|version)="([^"]*)"', text)
+    return found[1] if found else "unknown"
+
+
+def _own_version() -> str:
+    from aiops import __version__
+
+    return __version__
+
+
+def send(peer: Peer, connections: list[list[bytes]]) -> float:
+    """Post each list over a connection of its own, in order; returns wall seconds. Raises on a refusal."""
+    refused: list[str] = []
+    begin = threading.Barrier(len(connections) + 1)
+
+    def post(bodies: list[bytes]) -> None:
+        with httpx.Client(trust_env=False, timeout=60, base_url=peer.url) as client:
+            begin.wait()
+            for body in bodies:
+                answer = client.post("/api/v1/write", content=body, headers=WRITE)
+                if answer.status_code >= 300:
+                    refused.append(f"{peer.name}: {answer.status_code} {answer.text[:200]}")
+                    return
+
+    threads = [threading.Thread(target=post, args=(bodies,), daemon=True) for bodies in connections]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    started = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - started
+    if refused:
+        raise RuntimeError(refused[0])
+    return took
+
+
+def query(client: httpx.Client, peer: Peer, promql: str, end_s: int, hours: float, **extra: str) -> tuple[float, Any]:
+    """Wall seconds of a range query at one-minute steps, and its ``data.result``."""
+    parameters = {"query": promql, "start": str(end_s - round(hours * 3600)), "end": str(end_s), "step": "60", **extra}
+    started = time.perf_counter()
+    answer = client.get(peer.url + "/api/v1/query_range", params=parameters)
+    took = time.perf_counter() - started
+    answer.raise_for_status()
+    return took, answer.json()["data"]["result"]
