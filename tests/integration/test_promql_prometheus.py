@@ -167,7 +167,7 @@ def test_same_refusals(pair: tuple[MetricQuerier, MetricQuerier], query: str) ->
 def test_pull_copies_every_sample(pair: tuple[MetricQuerier, MetricQuerier]) -> None:
     _, real = pair
     assert isinstance(real, TelemetrySource)
-    options = {"url": real.options.url, "backfill_s": 7000, "chunk_s": 1800}
+    options = {"url": real.options.url, "match": ['{__name__=~".+"}'], "backfill_s": 7000, "chunk_s": 1800}
     source = build("connectors.telemetry", "prometheus", options, PluginContext("pull", lambda: START + COUNT * STEP))
     assert isinstance(source, TelemetrySource)
     store = TelemetryStore(TelemetryDatabase(None, StoreSettings()))
