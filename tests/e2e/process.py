@@ -69,7 +69,7 @@ class Service:
         folder: Path,
         config: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.data, self.log = folder, folder / "data", folder / "serve.log"
@@ -77,11 +77,11 @@ class Service:
         self._config: Sequence[str] = ()
         if config is not None:
             (folder / "aiops.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
-        self.http = httpx.Client(trust_env=False, timeout=60, headers=dict(headers or {}))
-        self.start()
+        self.http = httpx.Client(trust_env=False, timeout=60)
+        self.start(port)
 
-    def start(self) -> None:
-        port = free_port()
+    def start(self, port: int = 0) -> None:
+        port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.http.base_url = httpx.URL(self.url)
         command = [*AIOPS, "serve", "--port", str(port), "--data-dir", str(self.data)]

@@ -135,13 +135,14 @@ def start_node_exporter() -> Server:
     return start("prometheus-node-exporter", [f"--web.listen-address=127.0.0.1:{port}"], port, "/metrics")
 
 
-def start_alertmanager(tmp_path: Path, webhook: str = "http://127.0.0.1:9/none") -> Server:
-    """An Alertmanager that sends every alert to ``webhook``; no cluster port."""
+def start_alertmanager(tmp_path: Path, webhook: str = "http://127.0.0.1:9/none", bearer: str = "") -> Server:
+    """An Alertmanager that sends every alert to ``webhook``, with ``bearer`` as its credential; no cluster port."""
     port = free_port()
     path = tmp_path / "alertmanager.yml"
     path.write_text(
         "route: {receiver: hook, group_wait: 1s, group_interval: 1s, repeat_interval: 1h}\n"
         f"receivers:\n  - name: hook\n    webhook_configs:\n      - url: {webhook}\n"
+        + (f"        http_config: {{authorization: {{credentials: {bearer}}}}}\n" if bearer else "")
     )
     arguments = [
         f"--config.file={path}",
