@@ -95,7 +95,7 @@ class ActionService:
             id=f"ACT-{secrets.token_hex(6)}",
             action=action,
             incident_id=incident_id,
-            reason=f"{reason[:1000].strip()} {effect}".strip(),
+            reason=_sentences(reason[:1000].strip(), effect),
             evidence=evidence,
             proposer=proposer.name,
             created_ms=now,
@@ -261,3 +261,9 @@ class ActionService:
             **(more or {}),
         }
         self._audit.append(actor, event, proposal.id, detail)
+
+
+def _sentences(first: str, second: str) -> str:
+    """Two texts after each other; the first one ends in a full stop where a person left it out."""
+    stop = "." if first and first[-1] not in ".!?…" else ""
+    return f"{first}{stop} {second}".strip()

@@ -96,7 +96,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
 
 def test_proposed_approved_carried_out_and_audited(room: Room) -> None:
     proposal = room.actions.propose(RESTART, room.incident.id, "it is stuck", CAROL)
-    assert proposal.reason == "it is stuck would act on web."
+    assert proposal.reason == "it is stuck. would act on web."
     assert len(proposal.evidence) == 2
     done = room.actions.approve(proposal.id, proposal.digest, BOB)
     assert (done.status, done.result, done.decided_by) == (ProposalStatus.EXECUTED, "done as asked", "key:bob")
