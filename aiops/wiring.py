@@ -6,7 +6,6 @@ kernels, chat, the LLM) is built afterwards on a thread of its own; ``/readyz`` 
 
 from __future__ import annotations
 
-import glob
 import json
 import logging
 import os
@@ -30,10 +29,11 @@ from aiops.agent.executor import Executor as PlanExecutor
 from aiops.agent.limits import QuestionLimits
 from aiops.agent.ports import Planner
 from aiops.api.services import Component, ComponentState, Services
-from aiops.core.errors import AiopsError, ConfigError, InvalidInput, TransientError
+from aiops.core.errors import AiopsError, ConfigError, TransientError
 from aiops.core.job import Schedule
 from aiops.core.plugins import build as build_plugin
 from aiops.core.plugins import discover
+from aiops.core.plugins import load as load_plugin
 from aiops.core.ports import (
     ChatModelProvider,
     ChatSurface,
@@ -47,14 +47,15 @@ from aiops.core.ports import (
     ProgressJobHandler,
     system_clock,
 )
-from aiops.core.principal import SYSTEM, Principal
+from aiops.core.principal import Principal
+from aiops.cost.bills import Bills
 from aiops.cost.service import CostService
 from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.notify import Dispatcher
 from aiops.incidents.root_cause import RootCauseAnalyser
 from aiops.incidents.routing import Route, route_of
 from aiops.incidents.watch import watch_list
-from aiops.ingest.backfill import backfill
+from aiops.ingest.backfill import backfill_job
 from aiops.ingest.collector import Collector
 from aiops.jobs.queue import JobQueue
 from aiops.models.registry import ModelRegistry
@@ -64,7 +65,7 @@ from aiops.settings import PluginSettings, Settings
 from aiops.store.state.actions import ActionRepository
 from aiops.store.state.audit import AuditLog
 from aiops.store.state.conversations import ConversationRepository
-from aiops.store.state.database import StateDatabase
+from aiops.store.state.database import StateDatabase, sqlite_url
 from aiops.store.state.detection import DetectionRepository
 from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.jobs import JobRepository
@@ -86,10 +87,10 @@ log = logging.getLogger(__name__)
 
 LATE_S = 120.0
 """How long :attr:`Service.detection` waits for what loads late."""
+HEAD_START_S = 1.5
+"""What loads late waits this long, so that the first chart does not compete with imports and compilers."""
 DAY_MS = 86_400_000
 RETENTION_CRON, COST_CRON = "41 2 * * *", "7 * * * *"
-
-
 DEFAULT_MODEL = "openai:gpt-5-mini"
 
 
@@ -137,7 +138,8 @@ class Service:
         self.querier = _querier(settings, self.engine, self.sources)
         audit = AuditLog(state)
         keys = KeyService(KeyRepository(state), audit=audit)
-        _bootstrap(keys, settings.server.bootstrap_key_file)
+        if settings.server.bootstrap_key_file is not None:
+            keys.bootstrap_from(settings.server.bootstrap_key_file)
         self.outbox = OutboxRepository(state)
         self._notifiers: dict[str, Notifier[Any]] = self._plugins("connectors.notifiers", settings.receivers)
         self.incidents = IncidentService(
@@ -157,7 +159,8 @@ class Service:
             expiry_s=settings.incidents.action_expiry_s,
         )
         self.cost = CostService(self.store, settings.cost, sink=self.incidents, values=self.store.cost_values)
-        self._bills: dict[str, CostSource[Any]] = self._plugins("connectors.clouds", settings.connectors.clouds)
+        bills: dict[str, CostSource[Any]] = self._plugins("connectors.clouds", settings.connectors.clouds)
+        self._bills = Bills(self.store, self.cost, bills, _focus_file)
         self._detections = DetectionRepository(state)
         self._job_rows = JobRepository(state)
         self.models = ModelRegistry(folder)
@@ -179,7 +182,7 @@ class Service:
             assistant=self.assistant,
             cost=self.cost,
             cost_report=self._cost_report,
-            import_costs=self._import_costs,
+            import_costs=self._bills.upload,
             models=self.models,
             jobs=JobQueue(self._job_rows),
             inbound=self._plugins("connectors.inbound", settings.connectors.inbound),
@@ -208,7 +211,7 @@ class Service:
         return made
 
     def _plugin(self, kind: str, name: str, entry: PluginSettings) -> Any:
-        options = {**_secrets(self.settings).get((kind, entry.plugin), {}), **entry.options}
+        options = {**_given(self.settings, kind, entry.plugin), **entry.options}
         plugin = build_plugin(
             kind, entry.plugin, options, PluginContext(name, system_clock, read_parquet, inject_matchers)
         )
@@ -338,6 +341,8 @@ class Service:
     # ---------------------------------------------------------------- what loads late
 
     def _start_late(self) -> None:
+        if self._stopping.wait(HEAD_START_S):
+            return
         self.engine.warm()
         for name, begin in (
             ("chat", self._start_chat),
@@ -413,8 +418,8 @@ class Service:
         handlers: dict[str, ProgressJobHandler] = {
             JOB_KIND: report_handler({"cost": CostReport(self.cost)}, settings.smtp, self._upload()),
             "retention": lambda _, progress: progress(1.0, f"{self.store.apply_retention()} day tables dropped"),
-            "cost": self._cost_job,
-            "backfill": self._backfill_job,
+            "cost": self._bills.read,
+            "backfill": backfill_job(self.store, self.sources, self._pause),
             "train": self._train_job,
         }
         clock = JobClock(cast("JobQueue", self.services.jobs))
@@ -443,26 +448,6 @@ class Service:
     def _train_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG002
         self.detection.train(system_clock(), lambda share, text: progress(share, text))
 
-    def _backfill_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:
-        name = arguments.get("source", "")
-        if name not in self.sources:
-            raise InvalidInput(f"There is no source '{name}'.", hint=f"Known: {', '.join(sorted(self.sources))}.")
-        now = system_clock()
-        start = now - round(float(arguments.get("days", "1")) * DAY_MS)
-
-        def pause(seconds: float) -> None:
-            self._stopping.wait(seconds)
-
-        done = backfill(self.store, name, self.sources[name], start, now, progress, pause)
-        progress(1.0, f"{done.samples} samples, {done.duplicates} were there already")
-
-    def _cost_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG002
-        """Read the configured bills, then judge budgets and days."""
-        for name, source in self._bills.items():
-            for table in source.tables():
-                progress(None, f"{name}: {self.store.import_costs(table)} rows")
-        progress(0.9, f"{sum(alert.firing for alert in self.cost.check(SYSTEM))} cost alerts")
-
     def _cost_report(self, principal: Principal, days: int) -> Report:
         from aiops.reports.cost import CostReport
 
@@ -470,22 +455,8 @@ class Service:
         zone = self.settings.agent.zone
         return CostReport(self.cost).build(principal, start_ms=end - (days + 1) * DAY_MS, end_ms=end, zone=zone)
 
-    def _import_costs(self, name: str, content: bytes) -> int:
-        """A FOCUS file's rows into the store, all of them or none."""
-        with tempfile.TemporaryDirectory(prefix="aiops-focus-") as folder:
-            file = Path(folder) / (Path(name).name or "upload.csv")
-            file.write_bytes(content)
-            source = build_plugin(
-                "connectors.clouds",
-                "focus_files",
-                {"paths": [glob.escape(str(file))]},
-                PluginContext(Path(name).stem, system_clock, read_parquet),
-            )
-            try:
-                tables = list(cast("CostSource[Any]", source).tables())
-            except InvalidInput as error:
-                raise InvalidInput(error.message.replace(f"{folder}{os.sep}", ""), hint=error.hint) from error
-        return sum(self.store.import_costs(table) for table in tables)
+    def _pause(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
 
     def _upload(self) -> Callable[..., None] | None:
         """Posting files to chat, by the first surface that can."""
@@ -542,21 +513,25 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _secrets(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]:
-    """Options that plug-ins take from the settings' secrets unless their own entry gives them."""
-    return {
-        ("connectors.chat", "slack"): {
+def _given(settings: Settings, kind: str, plugin: str) -> dict[str, Any]:
+    """Options that a plug-in takes from the general settings unless its own entry gives them."""
+    if kind == "connectors.notifiers":
+        knows = "public_url" in load_plugin(kind, plugin).Options.model_fields
+        address = {"public_url": settings.server.public_url} if knows else {}
+        return {**address, "token": settings.slack_bot_token} if plugin == "slack" else address
+    if (kind, plugin) == ("connectors.chat", "slack"):
+        return {
             "bot_token": settings.slack_bot_token,
             "app_token": settings.slack_app_token,
             "signing_secret": settings.slack_signing_secret,
-        },
-        ("connectors.notifiers", "slack"): {"token": settings.slack_bot_token},
-        ("connectors.llm", "openai"): {
+        }
+    if (kind, plugin) == ("connectors.llm", "openai"):
+        return {
             "api_key": settings.openai_api_key,
             "base_url": settings.agent.llm.base_url or settings.openai_base_url,
             "timeout_s": settings.agent.llm.timeout_s,
-        },
-    }
+        }
+    return {}
 
 
 def _querier(settings: Settings, engine: PromqlEngine, sources: Mapping[str, Any]) -> MetricQuerier:
@@ -575,21 +550,17 @@ def _querier(settings: Settings, engine: PromqlEngine, sources: Mapping[str, Any
     return next(iter(askable.values())) if len(askable) == 1 else engine
 
 
+def _focus_file(path: Path) -> CostSource[Any]:
+    """A source over one uploaded file, whose rows bear the file's name."""
+    context = PluginContext(path.stem, system_clock, read_parquet)
+    return cast("CostSource[Any]", build_plugin("connectors.clouds", "focus_files", {"paths": [str(path)]}, context))
+
+
 def _routes(settings: Settings, notifiers: Mapping[str, Notifier[Any]]) -> list[Route]:
     return [
         route_of(name, type(notifiers[name]).pages if entry.pages is None else entry.pages, entry.matchers)
         for name, entry in settings.receivers.items()
     ]
-
-
-def _bootstrap(keys: KeyService, file: Path | None) -> None:
-    if file is None or keys.list():
-        return
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"The bootstrap key file {file} cannot be read: {error.strerror}.") from error
-    keys.bootstrap(text)
 
 
 # ------------------------------------------------------------------ entry points
@@ -623,4 +594,4 @@ def _state(settings: Settings) -> StateDatabase:
 
 
 def _state_url(settings: Settings, folder: Path) -> str:
-    return settings.state.url or f"sqlite:///{folder / 'state.db'}"
+    return settings.state.url or sqlite_url(folder)

@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import re
 import secrets
+from pathlib import Path
 
 from aiops.core.access import ApiKey
-from aiops.core.errors import Forbidden, InvalidInput
+from aiops.core.errors import ConfigError, Forbidden, InvalidInput
 from aiops.core.ports import Clock, system_clock
 from aiops.core.principal import Principal, Role
 from aiops.core.series import Matcher
@@ -76,6 +77,16 @@ class KeyService:
         if added:
             self._note("system:aiops", "key.bootstrap", record)
         return added
+
+    def bootstrap_from(self, file: Path) -> None:
+        """:meth:`bootstrap` with a file's text, which is not read once there is a key. Raises ``ConfigError``."""
+        if self._repository.list():
+            return
+        try:
+            text = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"The bootstrap key file {file} cannot be read: {error.strerror}.") from error
+        self.bootstrap(text)
 
     def list(self) -> tuple[ApiKey, ...]:
         return self._repository.list()

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiops.core.errors import TransientError
-from aiops.core.ports import Collected, HistorySource, TelemetrySource
+from aiops.core.errors import InvalidInput, TransientError
+from aiops.core.ports import (
+    Clock,
+    Collected,
+    HistorySource,
+    JobProgress,
+    ProgressJobHandler,
+    TelemetrySource,
+    system_clock,
+)
 from aiops.store.telemetry.store import TelemetryStore
 
 ATTEMPTS = 5
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +90,23 @@ def _chunks(
         yield collected
         if collected.done >= 1:
             return
+
+
+def backfill_job(
+    sink: TelemetryStore,
+    sources: Mapping[str, TelemetrySource[Any]],
+    pause: Callable[[float], None],
+    clock: Clock = system_clock,
+) -> ProgressJobHandler:
+    """The job ``backfill`` with its arguments ``source`` (a configured name) and ``days`` (default 1)."""
+
+    def run(arguments: Mapping[str, str], progress: JobProgress) -> None:
+        name = arguments.get("source", "")
+        if name not in sources:
+            raise InvalidInput(f"There is no source '{name}'.", hint=f"Known: {', '.join(sorted(sources))}.")
+        now = clock()
+        start = now - round(float(arguments.get("days", "1")) * DAY_MS)
+        done = backfill(sink, name, sources[name], start, now, progress, pause)
+        progress(1.0, f"{done.samples} samples, {done.duplicates} were there already")
+
+    return run

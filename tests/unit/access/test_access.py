@@ -154,6 +154,17 @@ def test_the_bootstrap_key_is_taken_once(keys: KeyService) -> None:
         keys.bootstrap("hunter2")
 
 
+def test_the_bootstrap_file_is_read_only_while_there_is_no_key(keys: KeyService, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        keys.bootstrap_from(missing)
+    file = tmp_path / "key"
+    file.write_text("aiops_0123abcd_" + "k" * 43 + "\n")
+    keys.bootstrap_from(file)
+    assert [k.id for k in keys.list()] == ["0123abcd"]
+    keys.bootstrap_from(missing)
+
+
 @pytest.mark.parametrize(
     ("text", "matcher"),
     [

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from aiops.core.errors import PermanentError, TransientError
+from aiops.core.errors import InvalidInput, PermanentError, TransientError
 from aiops.core.ports import Collected, PluginContext, PluginOptions, TelemetrySource
 from aiops.core.principal import LOCAL
 from aiops.core.series import SampleBlock, labels_of
 from aiops.core.signals import LogQuery, LogRecord
 from aiops.core.untrusted import Untrusted
-from aiops.ingest.backfill import BackfillResult, backfill
+from aiops.ingest.backfill import BackfillResult, backfill, backfill_job
 from aiops.ingest.collector import Collector
 from aiops.settings import StoreSettings
 from aiops.store.telemetry.database import TelemetryDatabase
@@ -119,6 +119,15 @@ def test_backfill_resumes_where_it_stopped(store: TelemetryStore) -> None:
     assert backfill(store, "p", again, NOW - 100, NOW, shares.append, pauses.append) == BackfillResult(70, 0, 0)
     assert again.polls[0] == str(NOW - 70)
     assert (shares[-1], len(pauses), stored(store), store.cursor("backfill:p")) == (1.0, 1, 100, "")
+
+
+def test_the_backfill_job_reads_the_days_it_is_asked_for(store: TelemetryStore) -> None:
+    lines: list[str] = []
+    run = backfill_job(store, {"s": Numbers(total=4)}, lambda _: None, lambda: NOW)
+    run({"source": "s", "days": "2"}, lambda share=None, line="": lines.append(line))
+    assert (stored(store), lines[-1]) == (4, "4 samples, 0 were there already")
+    with pytest.raises(InvalidInput, match="'nothing'"):
+        run({"source": "nothing"}, lambda share=None, line="": None)
 
 
 def test_backfill_can_be_cancelled_and_drains_a_source_without_history(store: TelemetryStore) -> None:
