@@ -24,7 +24,7 @@ AIOPS = [sys.executable, "-m", "aiops"]
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without settings of the developer's own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIOPS_", "OPENAI_", "SLACK_"))}
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160", **(extra or {})}
+    return {**kept, "COLUMNS": "160", **(extra or {})}
 
 
 def aiops(
