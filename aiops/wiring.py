@@ -484,6 +484,8 @@ class Service:
     def _detection_component(self) -> Component:
         if not self.settings.detection.enabled:
             return Component("detection", ComponentState.READY, "switched off")
+        if not self.url:
+            return Component("detection", ComponentState.DOWN, "no service runs")
         if self._detection is None:
             state = ComponentState.DOWN if "detection" in self._failed else ComponentState.STARTING
             return Component("detection", state, self._failed.get("detection", ""))

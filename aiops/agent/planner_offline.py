@@ -288,7 +288,11 @@ class OfflinePlanner:
         notes = tuple(
             f"{c.title}: none of the needed metrics exist here ({', '.join(c.metrics)})." for c in missing
         )  # fmt: skip
-        clarify = "Which service, host or metric do you mean?" if not content(read.rest) or intent == "clarify" else ""
+        clarify = ""
+        if not content(read.rest) or intent == "clarify":
+            clarify = "Which service, host or metric do you mean?"
+        elif not metrics:
+            clarify = "There are no metrics of the last hour to answer this from."
         return Plan(
             intent=intent, confidence=0.1, planner=NAME, clarify=clarify, candidates=near, notes=notes,
             suggestions=tuple(m.concept.title for m in found[:3] if _form(m.concept, metrics)),

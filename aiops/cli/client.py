@@ -91,7 +91,7 @@ class Api:
         except httpx.TimeoutException as error:
             raise TransientError(f"The service at {self.where} did not answer in time.") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise TransientError(f"The service at {self.where} cannot be asked: {error}.") from error
+            raise TransientError(f"The service at {self.where} cannot be asked: {str(error).rstrip('.')}.") from error
         if response.is_success:
             return response
         raise _error(response)
