@@ -122,7 +122,8 @@ def _numbers(text: str) -> list[str]:
 
 def _renderings(figure: Figure) -> set[str]:
     """The ways in which a figure may rightly be written."""
-    out: set[str] = set(_numbers(humanise(figure.value, figure.unit)))
+    # The digits of a date would vouch for any small number.
+    out: set[str] = set() if figure.unit == "time" else set(_numbers(humanise(figure.value, figure.unit)))
     for value in (figure.value, figure.value * 100 if figure.unit == "ratio" else figure.value):
         out.update((digits(value).replace(",", ""), f"{value:g}"))
         out.update(f"{value:.{p}f}" for p in range(4))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 _BYTES = ((2**50, "PiB"), (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_LAST_TIME = 253_402_300_800
+"""The start of the year 10000, beyond which a number of seconds is no time."""
 
 
 def digits(value: float) -> str:
@@ -30,13 +32,17 @@ def digits(value: float) -> str:
 
 
 def humanise(value: float, unit: str) -> str:
-    """One value with its unit.
+    """One value with its unit; ``time`` is seconds since 1970, shown in UTC.
 
     >>> humanise(0.0812, "ratio"), humanise(3 * 2**30, "By"), humanise(0.25, "s"), humanise(9000, "s")
     ('8.12 %', '3 GiB', '250 ms', '2 h 30 min')
+    >>> humanise(1_795_522_411, "time")
+    '2026-11-24 12:13:31 UTC'
     """
     if not math.isfinite(value):
         return digits(value)
+    if unit == "time" and 0 <= value < _LAST_TIME:
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if unit == "ratio":
         return f"{digits(value * 100)} %"
     if unit == "%":

@@ -90,16 +90,26 @@ def _window(evidence: dict[str, Any], zone: str) -> str:
 
 
 def _figures(figures: list[dict[str, Any]], zone: str) -> Any:
+    """A table; what all labelled figures share stands above it, and an empty column is left out."""
+    shown = figures[:MAX_FIGURES]
+    labels = [label_pairs(f.get("labels")) for f in shown]
+    told = [set(found) for found in labels if found]
+    shared = set.intersection(*told) if len(told) > 1 else set()
     rows = [
         (
             str(f.get("name") or ""),
-            ", ".join(f"{k}={v}" for k, v in label_pairs(f.get("labels"))),
+            ", ".join(f"{k}={v}" for k, v in found if (k, v) not in shared),
             _value(f, zone),
         )
-        for f in figures[:MAX_FIGURES]
+        for f, found in zip(shown, labels, strict=True)
     ]
-    title = f"  {len(figures)} figures, the first {MAX_FIGURES}" if len(figures) > MAX_FIGURES else ""
-    return table(("figure", "of", "value"), rows, title)
+    filled = [i for i in range(3) if i == 2 or any(row[i] for row in rows)]
+    titles = [f"{len(figures)} figures, the first {MAX_FIGURES}"] if len(figures) > MAX_FIGURES else []
+    if shared:
+        titles.append("all with " + Untrusted(", ".join(f"{k}={v}" for k, v in sorted(shared))).display(300))
+    columns = ("figure", "of", "value")
+    title = "  " + "; ".join(titles) if titles else ""
+    return table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], title)
 
 
 def _value(figure: dict[str, Any], zone: str) -> str:

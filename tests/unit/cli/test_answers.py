@@ -37,8 +37,8 @@ ANSWER: dict[str, Any] = {
 }
 
 
-def shown(draw: Any, data: dict[str, Any]) -> str:
-    out = Console(file=io.StringIO(), width=120, highlight=False, markup=False, emoji=False)
+def shown(draw: Any, data: dict[str, Any], width: int = 120) -> str:
+    out = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
     draw(data, out)
     file = out.file
     assert isinstance(file, io.StringIO)
@@ -55,6 +55,27 @@ def test_an_answer_shows_query_window_figures_and_confidence() -> None:
     assert "instance=shop-host-1" in text
     assert "confidence 91% (sure), planned by offline" in text
     assert "no data older than 14 days" in text
+
+
+def test_figures_of_many_labels_stay_readable() -> None:
+    labels = {"job": "node", "fstype": "ext4", "mountpoint": "/", "simulated": "true"}
+    figures = [
+        {"name": "", "value": 0.1 * i, "unit": "ratio", "labels": {**labels, "instance": f"shop-host-{i}"}}
+        for i in (1, 2)
+    ]
+    text = shown(print_answer, {**ANSWER, "evidence": [{**ANSWER["evidence"][0], "figures": figures}]}, width=80)
+    assert "all with fstype=ext4, job=node, mountpoint=/, simulated=true" in text
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "of value" in lines
+    assert "instance=shop-host-1 10 %" in lines
+    assert "instance=shop-host-2 20 %" in lines
+
+
+def test_times_are_times_and_not_seconds() -> None:
+    figures = [{"name": "opened", "value": 1_795_522_411.0, "unit": "time", "labels": {"incident": "INC-1"}}]
+    text = shown(print_answer, {**ANSWER, "evidence": [{**ANSWER["evidence"][0], "figures": figures}]})
+    assert "2026-11-24 13:13:31 CET" in text
+    assert number(1_795_522_411.0, "time") == "2026-11-24 12:13:31 UTC"
 
 
 def test_text_from_telemetry_is_neither_markup_nor_escape_code() -> None:
