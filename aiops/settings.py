@@ -332,7 +332,8 @@ def _one_line(error: ValidationError | SettingsError) -> str:
             parts.append(f"unknown key '{place}'" + (f", did you mean '{near[0]}'?" if near else ""))
         else:
             parts.append(f"{place}: {item['msg']}")
-    return "; ".join(parts) + "."
+    text = "; ".join(parts)
+    return text if text.endswith("?") else f"{text}."
 
 
 def _keys_at(place: tuple[int | str, ...]) -> list[str]:
