@@ -45,7 +45,7 @@ def print_answer(answer: dict[str, Any], out: Console | None = None) -> None:
         if evidence.get("note"):
             out.print(Text(f"  {Untrusted(str(evidence['note']))}", style="dim"))
         if figures := list(evidence.get("figures") or ()):
-            out.print(_figures(figures, zone))
+            _print_figures(figures, zone, out)
         lines = list(evidence.get("lines") or ())
         for line in lines[:MAX_LINES]:
             out.print(Text(f"  │ {Untrusted(str(line)).display(160)}"))
@@ -89,12 +89,17 @@ def _window(evidence: dict[str, Any], zone: str) -> str:
     return f"{text}; from {source}" if source else text
 
 
-def _figures(figures: list[dict[str, Any]], zone: str) -> Any:
+def _print_figures(figures: list[dict[str, Any]], zone: str, out: Console) -> None:
     """A table; what all labelled figures share stands above it, and an empty column is left out."""
+    from rich.text import Text
+
     shown = figures[:MAX_FIGURES]
     labels = [label_pairs(f.get("labels")) for f in shown]
     told = [set(found) for found in labels if found]
     shared = set.intersection(*told) if len(told) > 1 else set()
+    if shared:
+        words = ", ".join(f"{k}={v}" for k, v in sorted(shared))
+        out.print(Text(f"  all of  {Untrusted(words).display(300)}", style="dim"), soft_wrap=True)
     rows = [
         (
             str(f.get("name") or ""),
@@ -104,12 +109,9 @@ def _figures(figures: list[dict[str, Any]], zone: str) -> Any:
         for f, found in zip(shown, labels, strict=True)
     ]
     filled = [i for i in range(3) if i == 2 or any(row[i] for row in rows)]
-    titles = [f"{len(figures)} figures, the first {MAX_FIGURES}"] if len(figures) > MAX_FIGURES else []
-    if shared:
-        titles.append("all with " + Untrusted(", ".join(f"{k}={v}" for k, v in sorted(shared))).display(300))
+    title = f"  {len(figures)} figures, the first {MAX_FIGURES}" if len(figures) > MAX_FIGURES else ""
     columns = ("figure", "of", "value")
-    title = "  " + "; ".join(titles) if titles else ""
-    return table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], title)
+    out.print(table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], title))
 
 
 def _value(figure: dict[str, Any], zone: str) -> str:

@@ -64,7 +64,7 @@ def test_figures_of_many_labels_stay_readable() -> None:
         for i in (1, 2)
     ]
     text = shown(print_answer, {**ANSWER, "evidence": [{**ANSWER["evidence"][0], "figures": figures}]}, width=80)
-    assert "all with fstype=ext4, job=node, mountpoint=/, simulated=true" in text
+    assert "all of  fstype=ext4, job=node, mountpoint=/, simulated=true" in text
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "of value" in lines
     assert "instance=shop-host-1 10 %" in lines
