@@ -20,7 +20,7 @@ COMMANDS = {
     "incidents": "List, show, acknowledge and resolve incidents.",
     "actions": "List, approve and reject proposed actions.",
     "cost": "Cloud costs: summary, forecast, anomalies, budgets, import.",
-    "report": "Write the cost report to a file.",
+    "report": "Write reports of costs and of incidents.",
     "models": "List models and promote one.",
     "keys": "Create, list and revoke API keys.",
     "notify": "Test receivers, list and resend notifications.",

@@ -10,13 +10,8 @@ import typer
 from aiops.cli.options import ApiKey, Config, DataDir, Url, group_of, settings_of
 from aiops.core.errors import PermanentError
 
-app = group_of("Write the cost report to a file.")
+app = group_of("Write reports of costs and of incidents.")
 PATH = "/api/v1/reports/cost"
-
-
-@app.callback()
-def group() -> None:
-    """Write the cost report to a file."""
 
 
 @app.command()
@@ -36,6 +31,34 @@ def cost(
     form = "html" if file.suffix.lower() in (".html", ".htm") else "text"
     with connect(settings_of(config, data_dir, url, api_key)) as api:
         text = api.get_text(PATH, format=form, days=days)
+    _write(file, text)
+
+
+@app.command()
+def incident(
+    id: Annotated[str, typer.Argument(help="Incident id.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="File to write: .html, .md, otherwise text; without one, text is printed.")
+    ] = None,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """One incident with causes, evidence, signals and timeline, to keep or to pass on."""
+    from aiops.cli.client import connect
+
+    forms = {".html": "html", ".htm": "html", ".md": "markdown"}
+    form = forms.get(file.suffix.lower(), "text") if file else "text"
+    with connect(settings_of(config, data_dir, url, api_key)) as api:
+        text = api.get_text(f"/api/v1/incidents/{id}/report", format=form)
+    if file is None:
+        print(text, end="")
+    else:
+        _write(file, text)
+
+
+def _write(file: Path, text: str) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -1,13 +1,14 @@
-"""Incidents: list, show, acknowledge, resolve, annotate, merge."""
+"""Incidents: list, show, acknowledge, resolve, annotate, merge, report."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from aiops.api import views
 from aiops.api.auth import Reader, Responder
+from aiops.api.pages import page
 from aiops.api.schemas import IncidentList, IncidentOut, MergeIn, NoteIn, ResolveIn
 from aiops.api.services import Services, running
 from aiops.core.incident import IncidentStatus
@@ -35,6 +36,20 @@ def router(services: Services) -> APIRouter:
     def show(incident_id: str, caller: Reader) -> IncidentOut:
         """One incident with its signals, ranked causes and timeline."""
         return views.incident(incidents().get(incident_id, caller))
+
+    @routes.get("/{incident_id}/report", response_class=Response)
+    def report(
+        incident_id: str, caller: Reader, format: Annotated[Literal["html", "markdown", "text"], Query()] = "html"
+    ) -> Response:
+        """One incident for people, to keep or to pass on: a self-contained page, Markdown or plain text."""
+        from aiops.reports import incident as forms  # templates and charts, which starting need not wait for
+
+        found, zone = incidents().get(incident_id, caller), services.settings.agent.zone
+        if format == "html":
+            return page(forms.html(found, zone))
+        if format == "markdown":
+            return Response(forms.markdown(found, zone), media_type="text/markdown; charset=utf-8")
+        return Response(forms.text(found, zone), media_type="text/plain; charset=utf-8")
 
     @routes.post("/{incident_id}/acknowledge", response_model=IncidentOut)
     def acknowledge(incident_id: str, caller: Responder) -> IncidentOut:

@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from aiops.api.auth import Reader
+from aiops.api.pages import page
 from aiops.api.services import Services, running
-
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
-"""A report is one self-contained page: inline style, pictures as data, no script."""
 
 
 def router(services: Services) -> APIRouter:
@@ -26,8 +24,6 @@ def router(services: Services) -> APIRouter:
         report = running(services.cost_report, "cost report")(caller, days)
         if format == "text":
             return Response(report.text, media_type="text/plain; charset=utf-8")
-        return Response(
-            report.html, media_type="text/html; charset=utf-8", headers={"content-security-policy": PAGE_POLICY}
-        )
+        return page(report.html)
 
     return routes

@@ -26,6 +26,7 @@ NEEDS = {
     "POST /api/v1/answers/{answer_id}/feedback": Permission.ASK,
     "GET /api/v1/incidents": Permission.READ,
     "GET /api/v1/incidents/{incident_id}": Permission.READ,
+    "GET /api/v1/incidents/{incident_id}/report": Permission.READ,
     "POST /api/v1/incidents/{incident_id}/acknowledge": Permission.RESPOND,
     "POST /api/v1/incidents/{incident_id}/resolve": Permission.RESPOND,
     "POST /api/v1/incidents/{incident_id}/notes": Permission.RESPOND,

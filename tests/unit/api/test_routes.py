@@ -127,6 +127,20 @@ def test_an_alert_becomes_an_incident_and_is_worked_on(house: House) -> None:
     assert house.client.get("/api/v1/incidents/INC-99").status_code == 404
 
 
+def test_the_report_of_an_incident_in_each_form(house: House) -> None:
+    path = f"/api/v1/incidents/{opened(house)['id']}/report"
+    page = house.client.get(path)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "slow checkout" in page.text
+    marked = house.client.get(f"{path}?format=markdown")
+    assert marked.headers["content-type"].startswith("text/markdown")
+    assert marked.text.startswith("**INC")
+    assert "slow checkout" in house.client.get(f"{path}?format=text").text
+    assert house.client.get("/api/v1/incidents/INC-99/report").status_code == 404
+    assert house.client.get(f"{path}?format=pdf").status_code == 422
+
+
 def test_merging_two_incidents(house: House) -> None:
     assert house.services.incidents is not None
     for service in ("a", "b"):

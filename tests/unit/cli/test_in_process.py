@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from aiops.cli.app import run
+from aiops.incidents import transitions
+from aiops.store.state.database import StateDatabase, sqlite_url
+from aiops.store.state.incidents import IncidentRepository
+from tests.unit.incidents.signals import T0, anomaly
 
 FOCUS = (
     "BillingAccountId,BillingPeriodStart,BillingPeriodEnd,ChargePeriodStart,ChargePeriodEnd,"
@@ -55,6 +59,25 @@ def test_a_bill_is_imported_and_summed(folder: Path, capsys: pytest.CaptureFixtu
     assert "BillingAccountId" in err
     status, out, _ = output(capsys, "cost", "budgets", *where)
     assert (status, out) == (0, "No budgets are configured.\n")
+
+
+def test_an_incident_is_reported_to_the_terminal_and_to_a_file(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder.mkdir()
+    state = StateDatabase(sqlite_url(folder))
+    state.upgrade()
+    IncidentRepository(state).save(transitions.opened("INC-7", anomaly("checkout"), T0))
+    state.close()
+    where = ("--data-dir", str(folder))
+    status, out, err = output(capsys, "report", "incident", "INC-7", *where)
+    assert status == 0, err
+    assert out.startswith("INC-7  checkout: latency p95 1.9 s")
+    for name, start in (("i.html", "<!doctype html>"), ("i.md", "**INC")):
+        assert output(capsys, "report", "incident", "INC-7", str(tmp_path / name), *where)[0] == 0
+        assert (tmp_path / name).read_text().lower().startswith(start.lower())
+    status, _, err = output(capsys, "report", "incident", "INC-8", *where)
+    assert (status, "INC-8" in err) == (1, True)
 
 
 def test_keys_are_made_listed_and_revoked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
