@@ -6,6 +6,7 @@ kernels, chat, the LLM) is built afterwards on a thread of its own; ``/readyz`` 
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
@@ -555,7 +556,8 @@ def _querier(settings: Settings, engine: PromqlEngine, sources: Mapping[str, Any
 def _focus_file(path: Path) -> CostSource[Any]:
     """A source over one uploaded file, whose rows bear the file's name."""
     context = PluginContext(path.stem, system_clock, read_parquet)
-    return cast("CostSource[Any]", build_plugin("connectors.clouds", "focus_files", {"paths": [str(path)]}, context))
+    options = {"paths": [glob.escape(str(path))]}
+    return cast("CostSource[Any]", build_plugin("connectors.clouds", "focus_files", options, context))
 
 
 def _routes(settings: Settings, notifiers: Mapping[str, Notifier[Any]]) -> list[Route]:

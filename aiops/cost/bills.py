@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aiops.core.errors import InvalidInput
 from aiops.core.ports import CostSource, JobProgress
 from aiops.core.principal import SYSTEM
 from aiops.cost.service import CostService
@@ -47,5 +49,8 @@ class Bills:
         with tempfile.TemporaryDirectory(prefix="aiops-focus-") as folder:
             file = Path(folder) / (Path(name).name or "upload.csv")
             file.write_bytes(content)
-            tables = list(self._file_source(file).tables())
+            try:
+                tables = list(self._file_source(file).tables())
+            except InvalidInput as error:
+                raise InvalidInput(error.message.replace(f"{folder}{os.sep}", ""), hint=error.hint) from error
         return sum(self._store.import_costs(table) for table in tables)
