@@ -51,6 +51,8 @@ class ServerSettings(Section):
 class StoreSettings(Section):
     memory_limit: str = "2GB"
     threads: int = 2
+    cache_bytes: int = 384 * 1024 * 1024
+    """Decoded samples kept in memory: the newest, and blocks that wide queries have read."""
     free_space_floor_bytes: int = 256 * 1024 * 1024
     retention_days: int = 30
     future_limit_s: int = 600

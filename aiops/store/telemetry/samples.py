@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aiops.core.errors import TransientError
 from aiops.core.series import SampleBlock
+from aiops.store.telemetry.blocks import BlockCache, Run, joined
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import SeriesIndex
 from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 GRACE_MS = 600_000
 """A block stays open this long after its end, for samples that come late."""
 IN_LIST = 64
-RADIX_LIMIT = 1 << 16
+ALONE_BLOCKS = 48
+"""So many of the newest blocks of a window are looked up one by one; what is older comes in one read."""
 ATTEMPTS = 5
 
 
@@ -62,10 +64,13 @@ class Samples:
         self._partitions = partitions
         self._unsaved: list[int] = []
         self._epoch = 0
+        self._newest_ms = -(1 << 62)
+        self._blocks = BlockCache(database.settings.cache_bytes)
         self.count = 0
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
         """Series, their times and the number of samples, from the file; memory may know more series than it."""
+        self._blocks.clear()
         known = len(self._index)
         self._index.load(
             con.execute("SELECT sid, names, vals FROM series WHERE sid >= ? ORDER BY sid", [known]).fetchall()
@@ -81,6 +86,7 @@ class Samples:
             for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
                 row = con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
                 self.count += int(row[0]) if row else 0
+        self._newest_ms = max(self._newest_ms, int(self._index.last.max(initial=-(1 << 62))))
 
     # ------------------------------------------------------------------ append
 
@@ -182,12 +188,17 @@ class Samples:
     def _insert(self, tx: Transaction, rows: _Rows) -> None:
         open_from = (self._database.clock() - GRACE_MS) // BLOCK_MS
         block = rows.ts // BLOCK_MS
+        numbers = np.unique(block).tolist()
+        parts = [(n, rows if len(numbers) == 1 else rows.take(block == n)) for n in numbers]
+        new = {n for n in numbers if n * BLOCK_MS > self._newest_ms}
+        self._blocks.begin(numbers)
+        tx.on_rollback.append(lambda: self._blocks.rollback(numbers))
         made: list[tuple[str, int]] = []
-        is_open = block >= open_from
-        for number in np.unique(block[is_open]).tolist():
-            self._write(tx, "head", number, rows.take(block == number))
-            made.append(("head", number))
-        closed = rows if not is_open.any() else rows.take(~is_open)
+        for number, part in parts:
+            if number >= open_from:
+                self._write(tx, "head", number, part)
+                made.append(("head", number))
+        closed = rows.take(block < open_from) if numbers[0] < open_from else rows.take(np.zeros(0, np.int64))
         day = closed.ts // DAY_MS
         for number in np.unique(day).tolist():
             part = closed.take(day == number)
@@ -207,6 +218,8 @@ class Samples:
             ends = np.append(starts[1:], len(rows)) - 1
             self._index.saw(rows.sid[starts], rows.ts[starts], rows.ts[ends])
             self.count += len(rows)
+            self._newest_ms = max(self._newest_ms, int(rows.ts.max()))
+            self._blocks.commit((n, n in new, part.sid, part.ts, part.values) for n, part in parts)
 
         tx.on_commit.append(committed)
 
@@ -274,6 +287,7 @@ class Samples:
                 self._partitions.dropped(kind, n)
             self.count -= lost
             self._index.forget_before(bound)
+            self._blocks.forget_before(bound // BLOCK_MS)
 
         if gone:
             self._epoch += 1
@@ -298,17 +312,99 @@ class Samples:
         """Samples of the given series with ``start_ms <= ts <= end_ms``; series without any are left out."""
         if not len(sids) or end_ms < start_ms:
             return SampleBlock.empty()
+        runs: list[Run] = []
+        unread: tuple[int, int] | None = None
+        room = self._blocks.budget * 3 // 4
+        for first, last in self._spans(start_ms, end_ms):
+            low, high = max(start_ms, first * BLOCK_MS), min(end_ms, (last + 1) * BLOCK_MS - 1)
+            held = self._held(sids, first, low, high, room) if first == last else None
+            if held is None:
+                unread = (low if unread is None else unread[0], high)
+                continue
+            if unread is not None:
+                runs += self._read(sids, *unread)
+                unread = None
+            room -= sum(run.size for run in held)
+            runs += [run.cut(low, high) for run in held]
+        if unread is not None:
+            runs += self._read(sids, *unread)
+        total, ts, values = joined(sids, runs)
+        runs.clear()
+        filled = np.flatnonzero(total)
+        offsets = np.zeros(len(filled) + 1, np.int64)
+        np.cumsum(total[filled], out=offsets[1:])
+        labels = self._index.labels
+        return SampleBlock(tuple(labels[i] for i in sids[filled].tolist()), offsets, ts, values)
+
+    def _spans(self, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+        """The window as (first, last) block: those that memory may answer alone, others as long as possible."""
+        known = self._index.first[: len(self._index)]
+        start_ms = max(start_ms, int(known.min(initial=np.iinfo(np.int64).max)))
+        end_ms = min(end_ms, self._newest_ms)
+        first, last = start_ms // BLOCK_MS, end_ms // BLOCK_MS
+        if last - first > ALONE_BLOCKS:
+            older = last - ALONE_BLOCKS
+            return [(first, older), *((n, n) for n in range(older + 1, last + 1))]
+        return [(n, n) for n in range(first, last + 1)]
+
+    def _held(self, sids: NDArray[np.int32], block: int, low: int, high: int, room: int) -> list[Run] | None:
+        """What memory holds of a block; a wide read brings it there, within ``room`` bytes."""
+        if len(sids) <= IN_LIST:
+            return self._blocks.few(block, sids)
+        runs = self._blocks.whole(block)
+        if runs is None and self._is_worth_holding(len(sids), high - low):
+            with self._blocks.loading:
+                runs = self._blocks.whole(block)
+                if runs is None:
+                    runs = self._bring(block, room)
+        if runs is None or len(sids) * 4 >= len(self._index):
+            return runs
+        return [run.only(sids) for run in runs]
+
+    def _is_worth_holding(self, wanted: int, length_ms: int) -> bool:
+        return self._blocks.budget > 0 and wanted * 4 >= len(self._index) and length_ms * 4 >= BLOCK_MS
+
+    def _bring(self, block: int, room: int) -> list[Run] | None:
+        """Read a block and keep it; ``None`` where it would take more than ``room`` bytes."""
+        version = self._blocks.version(block)
+        low, high = block * BLOCK_MS, (block + 1) * BLOCK_MS - 1
+        with self._database.read() as con:
+            count = 0
+            for name in self._tables(low, high):
+                try:
+                    row = con.execute(f"SELECT count(*) FROM {name} WHERE ts BETWEEN {low} AND {high}").fetchone()  # noqa: S608
+                except duckdb.CatalogException:
+                    return None
+                count += int(row[0]) if row else 0
+        if count * 12 > room:
+            return None
+        everything = np.arange(len(self._index), dtype=np.int32)
+        parts = self._settled(everything, low, high)
+        run = Run.of(
+            low,
+            np.concatenate([p["sid"] for p in parts]) if parts else np.empty(0, np.int32),
+            np.concatenate([(p["ts"] - low).astype(np.int32) for p in parts]) if parts else np.empty(0, np.int32),
+            np.concatenate([p["val"] for p in parts]) if parts else np.empty(0),
+        )
+        self._blocks.put(block, version, run)
+        return [run]
+
+    def _read(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[Run]:
+        return [Run.of(0, p["sid"], p["ts"], p["val"]) for p in self._settled(sids, start_ms, end_ms)]
+
+    def _settled(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[dict[str, NDArray[Any]]]:
+        """Columns per table, read while maintenance moved none of them."""
         for _ in range(ATTEMPTS):
             before = self._epoch
             parts = self._fetch(sids, start_ms, end_ms)
             if parts is not None and before == self._epoch and before % 2 == 0:
-                return self._assemble(sids, parts)
+                return parts
         # Maintenance moved a block under each attempt: wait for the writer thread to come to rest.
         self._database.write(lambda _tx, payloads: [None] * len(payloads), None)
         parts = self._fetch(sids, start_ms, end_ms)
         if parts is None:
             raise TransientError("The store is being compacted.", retry_after_s=1)
-        return self._assemble(sids, parts)
+        return parts
 
     def _fetch(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[dict[str, NDArray[Any]]] | None:
         """Columns per table; ``None`` where a table was moved away under the read."""
@@ -330,34 +426,6 @@ class Samples:
                 if len(part["sid"]):
                     parts.append(part)
         return parts
-
-    def _assemble(self, sids: NDArray[np.int32], parts: list[dict[str, NDArray[Any]]]) -> SampleBlock:
-        if not parts:
-            return SampleBlock.empty()
-        sid = np.concatenate([p["sid"] for p in parts]) if len(parts) > 1 else parts[0]["sid"]
-        ts = np.concatenate([p["ts"] for p in parts]) if len(parts) > 1 else parts[0]["ts"]
-        values = np.concatenate([p["val"] for p in parts]) if len(parts) > 1 else parts[0]["val"]
-        parts.clear()
-        place = np.full(max(int(sid.max()), int(sids[-1])) + 1, -1, np.int32)
-        place[sids] = np.arange(len(sids), dtype=np.int32)
-        at = place[sid]
-        if int(at.min()) < 0:
-            keep = at >= 0
-            at, ts, values = at[keep], ts[keep], values[keep]
-        if len(sids) <= RADIX_LIMIT:
-            at = at.astype(np.uint16)
-        if not bool(np.all(at[1:] >= at[:-1])):
-            order = np.argsort(at, kind="stable")
-            at, ts, values = at[order], ts[order], values[order]
-        if bool(np.any((ts[1:] <= ts[:-1]) & (at[1:] == at[:-1]))):
-            order = np.lexsort((ts, at))
-            at, ts, values = at[order], ts[order], values[order]
-        lengths = np.bincount(at, minlength=len(sids))
-        filled = np.flatnonzero(lengths)
-        offsets = np.zeros(len(filled) + 1, np.int64)
-        np.cumsum(lengths[filled], out=offsets[1:])
-        labels = self._index.labels
-        return SampleBlock(tuple(labels[i] for i in sids[filled].tolist()), offsets, ts, values)
 
 
 def _columns(con: duckdb.DuckDBPyConnection, name: str, where: str) -> dict[str, NDArray[Any]]:
