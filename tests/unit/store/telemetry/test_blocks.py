@@ -42,7 +42,7 @@ def test_runs_are_joined_in_order(sets: list[list[tuple[int, int]]], low: int, h
         seen.update(fresh)
         sid = np.array([s for s, _ in fresh], np.int32)
         ts = np.array([t for _, t in fresh], np.int64)
-        runs.append(Run.of(0, sid, ts, ts * 10.0 + sid).cut(start, end))
+        runs.append(Run.of(0, sid, ts, (ts * 10.0 + sid).astype(np.float64)).cut(start, end))
     wanted = np.array([1, 2, 5], np.int32)
     total, ts, values = joined(wanted, runs)
     expected = sorted((s, t) for s, t in seen if s in (1, 2, 5) and start <= t <= end)
@@ -80,7 +80,7 @@ def append(store: TelemetryStore, pairs: list[tuple[int, int]], bias: float = 0.
 def content(store: TelemetryStore, start: int, end: int, few: bool) -> list[tuple[object, list[int], list[float]]]:
     matchers = (*ALL, Matcher("i", MatchOp.EQUAL, "3")) if few else ALL
     block = store.scan(matchers, start, end, LOCAL)
-    found = []
+    found: list[tuple[object, list[int], list[float]]] = []
     for i, labels in enumerate(block.labels):
         ts, values = block.series(i)
         found.append((labels, ts.tolist(), values.tolist()))
