@@ -48,7 +48,10 @@ class Bills:
         """
         with tempfile.TemporaryDirectory(prefix="aiops-focus-") as folder:
             file = Path(folder) / (Path(name).name or "upload.csv")
-            file.write_bytes(content)
+            try:
+                file.write_bytes(content)
+            except (OSError, ValueError) as error:
+                raise InvalidInput(f"The file cannot be kept under its name: {error}.") from error
             try:
                 tables = list(self._file_source(file).tables())
             except InvalidInput as error:
