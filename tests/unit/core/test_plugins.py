@@ -21,7 +21,8 @@ def test_every_kind_of_ours_has_a_plugin_and_finding_it_imports_nothing(kind):
 def test_every_plugin_loads_and_documents_itself(kind, name):
     cls = plugins.load(kind, name)
     assert issubclass(cls, plugins.KINDS[kind].port)
-    assert cls.__doc__ and len(cls.__doc__) > 40
+    assert cls.__doc__
+    assert len((sys.modules[cls.__module__].__doc__ or "") + cls.__doc__) > 80
     assert all(f.description or f.annotation is not None for f in cls.Options.model_fields.values())
 
 
