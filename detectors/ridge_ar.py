@@ -6,14 +6,13 @@ value, so that a gap neither alarms nor hides what follows. Gives the one-step f
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from pydantic import Field
 
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
-from detectors.support.device import Choice, resolve, to_array, to_tensor
-from detectors.support.robust import quantiles, spread, trailing_mean
+from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.robust import level, quantiles, spread, trailing_mean
 from detectors.support.states import check, pick, roll, scores_of, state_of
 
 CLIP = 8.0
@@ -44,14 +43,8 @@ class RidgeAr(Detector[RidgeArOptions]):
         self._device = resolve(options.device)
 
     def fit(self, batch: Batch) -> State:
-        values, mask = self._load(batch)
-        cuts = quantiles(values, mask, (0.01, 0.5, 0.99))
-        centre = cuts[:, 1]
-        floor = torch.maximum(
-            self.options.relative_floor * centre.abs(), self.options.range_floor * (cuts[:, 2] - cuts[:, 0])
-        )
-        floor = floor.clamp(min=1e-12)
-        unit = torch.maximum(spread(values - centre[:, None], mask), floor)
+        values, mask = observed(batch, self._device)
+        centre, unit, floor = level(values, mask, self.options.relative_floor, self.options.range_floor)
         x, filled = self._normal(values, mask, centre, unit, torch.zeros_like(centre))
         weights = self._solve(x.clamp(-CLIP, CLIP), mask)
         fitted = {"centre": centre, "unit": unit, "weights": weights}
@@ -77,7 +70,7 @@ class RidgeAr(Detector[RidgeArOptions]):
     def score(self, state: State, batch: Batch) -> Scores:
         check(state, batch)
         arrays = pick(state, self._device)
-        values, mask = self._load(batch)
+        values, mask = observed(batch, self._device)
         x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], torch.zeros_like(arrays["centre"]))
         forecast = self._forecast(arrays, x, x.new_zeros((x.shape[0], self.options.lags)))
         surprise = (x - forecast).abs() / arrays["sigma"][:, None]
@@ -88,7 +81,7 @@ class RidgeAr(Detector[RidgeArOptions]):
     def update(self, state: State, tick: Batch) -> tuple[State, Scores]:
         check(state, tick)
         arrays = pick(state, self._device)
-        values, mask = self._load(tick)
+        values, mask = observed(tick, self._device)
         past = arrays["lags"]
         x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], past[:, -1])
         forecast = self._forecast(arrays, x, past)
@@ -155,8 +148,3 @@ class RidgeAr(Detector[RidgeArOptions]):
         half = self.options.band * arrays["sigma"][:, None] * unit
         terms = {"surprise": surprise, "burst": burst}
         return scores_of(usable, surprise + burst, centre + unit * forecast, half, terms)
-
-    def _load(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        mask = batch.mask & np.isfinite(batch.values)
-        values = np.where(mask, batch.values, np.float32(0))
-        return to_tensor(values, self._device), to_tensor(mask, self._device)

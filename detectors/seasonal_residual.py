@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field
 
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
-from detectors.support.device import Choice, resolve, to_array, to_tensor
-from detectors.support.robust import quantiles, spread, trailing_mean
+from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.robust import level, quantiles, spread, trailing_mean
 from detectors.support.seasons import fit_profiles, seasonal, times
 from detectors.support.states import check, pick, roll, scores_of, state_of
 
@@ -49,16 +48,9 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
         self._device = resolve(options.device)
 
     def fit(self, batch: Batch) -> State:
-        values, mask = self._load(batch)
-        cuts = quantiles(values, mask, (0.01, 0.5, 0.99))
-        centre = cuts[:, 1]
-        floor = torch.maximum(
-            self.options.relative_floor * centre.abs(), self.options.range_floor * (cuts[:, 2] - cuts[:, 0])
-        )
-        floor = floor.clamp(min=1e-12)
-        deviation = values - centre[:, None]
-        unit = torch.maximum(spread(deviation, mask), floor)
-        x = torch.where(mask, deviation / unit[:, None], 0.0)
+        values, mask = observed(batch, self._device)
+        centre, unit, floor = level(values, mask, self.options.relative_floor, self.options.range_floor)
+        x = torch.where(mask, (values - centre[:, None]) / unit[:, None], 0.0)
         profiles, residual = fit_profiles(x, mask, times(batch.timestamps, self._device), batch.step_ms)
         bias = quantiles(residual, mask, (0.5,))[:, 0]
         residual = residual - bias[:, None]
@@ -81,14 +73,14 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
 
     def score(self, state: State, batch: Batch) -> Scores:
         arrays = self._arrays(state, batch)
-        values, mask = self._load(batch)
+        values, mask = observed(batch, self._device)
         expected, clipped, z = self._residual(arrays, values, mask, batch)
         mean = trailing_mean(clipped, mask, self.options.shift_steps)
         return self._scores(arrays, expected, z, mean, mask)
 
     def update(self, state: State, tick: Batch) -> tuple[State, Scores]:
         arrays = self._arrays(state, tick)
-        values, mask = self._load(tick)
+        values, mask = observed(tick, self._device)
         expected, clipped, z = self._residual(arrays, values, mask, tick)
         recent = torch.cat([arrays["recent"][:, 1:], torch.where(mask, clipped, torch.nan)], 1)
         known = ~recent.isnan()
@@ -120,11 +112,6 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
         shift = mean.abs() / arrays["shift_scale"][:, None]
         half = self.options.band * (arrays["sigma"] * arrays["unit"])[:, None]
         return scores_of(usable, residual + shift, expected, half, {"residual": residual, "shift": shift})
-
-    def _load(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        mask = batch.mask & np.isfinite(batch.values)
-        values = np.where(mask, batch.values, np.float32(0))
-        return to_tensor(values, self._device), to_tensor(mask, self._device)
 
     def _arrays(self, state: State, batch: Batch) -> dict[str, Any]:
         check(state, batch)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
+from aiops.cli.replies import change, fetched
 
 app = group_of("List, approve and reject proposed actions.")
 Id = Annotated[str, typer.Argument(help="Proposal id.")]
@@ -23,13 +24,10 @@ def list_actions(
     config: Config = None,
 ) -> None:
     """Proposals, newest first."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import console, print_json, rows_of, table, when
+    from aiops.cli.output import console, rows_of, table, when
 
-    with connect(settings_of(config, data_dir, url, api_key)) as api:
-        found = api.get(PATH, status=status)
-    if json:
-        print_json(found)
+    found = fetched(settings_of(config, data_dir, url, api_key), PATH, json, status=status)
+    if found is None:
         return
     proposals = rows_of(found, "actions")
     if not proposals:
@@ -47,13 +45,10 @@ def show(
     id: Id, json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
 ) -> None:
     """One proposal: what it would do, why, on what evidence, and the digest that an approval names."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import console, pairs, print_json, when
+    from aiops.cli.output import console, pairs, when
 
-    with connect(settings_of(config, data_dir, url, api_key)) as api:
-        found = api.get(f"{PATH}/{id}")
-    if json:
-        print_json(found)
+    found = fetched(settings_of(config, data_dir, url, api_key), f"{PATH}/{id}", json)
+    if found is None:
         return
     kind, target = _what(found)
     parameters = found.get("action", {}).get("parameters") or {}
@@ -102,15 +97,10 @@ def reject(
     config: Config = None,
 ) -> None:
     """Reject a proposal."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import print_json
-
-    with connect(settings_of(config, data_dir, url, api_key), reading=False) as api:
-        found = api.post(f"{PATH}/{id}/reject", {"reason": reason})
-    if json:
-        print_json(found)
-    else:
-        print(f"{id} is {found.get('status', 'rejected')}.")
+    settings = settings_of(config, data_dir, url, api_key)
+    change(
+        settings, f"{PATH}/{id}/reject", {"reason": reason}, json, lambda p: f"{id} is {p.get('status', 'rejected')}."
+    )
 
 
 def _what(proposal: dict[str, Any]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
+from aiops.cli.replies import fetched
 
 app = group_of("Cloud costs: summary, forecast, anomalies, budgets, import.")
 PATH = "/api/v1/costs"
@@ -29,9 +30,9 @@ def summary(
     from aiops.core.ports import system_clock
 
     today = system_clock() // DAY_MS * DAY_MS
-    found = _get(
-        f"{PATH}/summary",
+    found = fetched(
         settings_of(config, data_dir, url, api_key),
+        f"{PATH}/summary",
         json,
         start_ms=today - days * DAY_MS,
         end_ms=today + DAY_MS,
@@ -52,7 +53,7 @@ def forecast(
     """What this month will cost, with an interval."""
     from aiops.cli.output import number
 
-    found = _get(f"{PATH}/forecast", settings_of(config, data_dir, url, api_key), json)
+    found = fetched(settings_of(config, data_dir, url, api_key), f"{PATH}/forecast", json)
     if found is None:
         return
     c = str(found.get("currency") or "USD")
@@ -77,7 +78,7 @@ def anomalies(
 
     end = system_clock()
     settings = settings_of(config, data_dir, url, api_key)
-    found = _get(f"{PATH}/anomalies", settings, json, start_ms=end - days * DAY_MS, end_ms=end)
+    found = fetched(settings, f"{PATH}/anomalies", json, start_ms=end - days * DAY_MS, end_ms=end)
     if found is None:
         return
     rows = [
@@ -102,7 +103,7 @@ def budgets(
     """Budgets against what was spent and what is expected at month end."""
     from aiops.cli.output import console, number, rows_of, table
 
-    found = _get(f"{PATH}/budgets", settings_of(config, data_dir, url, api_key), json)
+    found = fetched(settings_of(config, data_dir, url, api_key), f"{PATH}/budgets", json)
     if found is None:
         return
     rows = []
@@ -138,19 +139,6 @@ def import_file(
         print_json(found)
     else:
         print(f"Imported {found.get('rows', '?')} rows of {file.name}.")
-
-
-def _get(path: str, settings: Any, json: bool, **params: Any) -> Any:
-    """The reply, or ``None`` when it was printed as JSON."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import print_json
-
-    with connect(settings) as api:
-        found = api.get(path, **params)
-    if json:
-        print_json(found)
-        return None
-    return found
 
 
 def _group(row: dict[str, Any]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
+from aiops.cli.replies import change, fetched
+
+if TYPE_CHECKING:
+    from aiops.settings import Settings
 
 app = group_of("List, show, acknowledge and resolve incidents.")
 Id = Annotated[str, typer.Argument(help="Incident id.")]
@@ -24,13 +28,10 @@ def list_incidents(
     config: Config = None,
 ) -> None:
     """Incidents, newest first."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import console, print_json, rows_of, table, when
+    from aiops.cli.output import console, rows_of, table, when
 
-    with connect(settings_of(config, data_dir, url, api_key)) as api:
-        found = api.get(PATH, status=status, limit=limit)
-    if json:
-        print_json(found)
+    found = fetched(settings_of(config, data_dir, url, api_key), PATH, json, status=status, limit=limit)
+    if found is None:
         return
     incidents = rows_of(found, "incidents")
     if not incidents:
@@ -55,14 +56,8 @@ def show(
     id: Id, json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
 ) -> None:
     """One incident with its ranked causes, signals and timeline."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import print_json
-
-    with connect(settings_of(config, data_dir, url, api_key)) as api:
-        found = api.get(f"{PATH}/{id}")
-    if json:
-        print_json(found)
-    else:
+    found = fetched(settings_of(config, data_dir, url, api_key), f"{PATH}/{id}", json)
+    if found is not None:
         print_incident(found)
 
 
@@ -88,16 +83,8 @@ def resolve(
     _change(id, "resolve", {"reason": reason}, json, settings_of(config, data_dir, url, api_key))
 
 
-def _change(id: str, verb: str, body: dict[str, str], json: bool, settings: Any) -> None:
-    from aiops.cli.client import connect
-    from aiops.cli.output import print_json
-
-    with connect(settings, reading=False) as api:
-        found = api.post(f"{PATH}/{id}/{verb}", body or None)
-    if json:
-        print_json(found)
-    else:
-        print(f"{id} is {found.get('status', verb)}.")
+def _change(id: str, verb: str, body: dict[str, str], json: bool, settings: Settings) -> None:
+    change(settings, f"{PATH}/{id}/{verb}", body, json, lambda found: f"{id} is {found.get('status', verb)}.")
 
 
 def print_incident(incident: dict[str, Any], out: Any = None) -> None:

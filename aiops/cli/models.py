@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
+from aiops.cli.replies import change, fetched
 
 app = group_of("List models and promote one.")
 PATH = "/api/v1/models"
@@ -17,13 +18,10 @@ def list_models(
     json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
 ) -> None:
     """Models with their versions and aliases."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import console, print_json, rows_of, table, when
+    from aiops.cli.output import console, rows_of, table, when
 
-    with connect(settings_of(config, data_dir, url, api_key)) as api:
-        found = api.get(PATH)
-    if json:
-        print_json(found)
+    found = fetched(settings_of(config, data_dir, url, api_key), PATH, json)
+    if found is None:
         return
     flat = [v for m in rows_of(found, "models") for v in m["versions"]]
     if not flat:
@@ -53,12 +51,11 @@ def promote(
     config: Config = None,
 ) -> None:
     """Make a version the champion: the one that scores."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import print_json
-
-    with connect(settings_of(config, data_dir, url, api_key), reading=False) as api:
-        found = api.post(f"{PATH}/{name}/versions/{version}/promote")
-    if json:
-        print_json(found)
-    else:
-        print(f"{name} {version} is the champion.")
+    settings = settings_of(config, data_dir, url, api_key)
+    change(
+        settings,
+        f"{PATH}/{name}/versions/{version}/promote",
+        None,
+        json,
+        lambda _: f"{name} {version} is champion.",
+    )

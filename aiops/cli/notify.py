@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
+from aiops.cli.replies import change, fetched
 
 app = group_of("Test receivers, list and resend notifications.")
 PATH = "/api/v1/notifications"
@@ -22,13 +23,10 @@ def list_notifications(
     config: Config = None,
 ) -> None:
     """Notifications with their delivery state, newest first."""
-    from aiops.cli.client import connect
-    from aiops.cli.output import console, print_json, rows_of, table, when
+    from aiops.cli.output import console, rows_of, table, when
 
-    with connect(settings_of(config, data_dir, url, api_key)) as api:
-        found = api.get(PATH, status=status)
-    if json:
-        print_json(found)
+    found = fetched(settings_of(config, data_dir, url, api_key), PATH, json, status=status)
+    if found is None:
         return
     deliveries = rows_of(found, "notifications")
     if not deliveries:
@@ -60,11 +58,10 @@ def send_test(
     config: Config = None,
 ) -> None:
     """Send a test notification to a receiver."""
-    from aiops.cli.client import connect
-
-    with connect(settings_of(config, data_dir, url, api_key), reading=False) as api:
-        api.post(f"{PATH}/test", {"receiver": receiver})
-    print(f"'{receiver}' took the test notification.")
+    settings = settings_of(config, data_dir, url, api_key)
+    change(
+        settings, f"{PATH}/test", {"receiver": receiver}, False, lambda _: f"'{receiver}' took the test notification."
+    )
 
 
 @app.command()
@@ -76,8 +73,5 @@ def resend(
     config: Config = None,
 ) -> None:
     """Send a dead notification again."""
-    from aiops.cli.client import connect
-
-    with connect(settings_of(config, data_dir, url, api_key), reading=False) as api:
-        api.post(f"{PATH}/{id}/resend")
-    print(f"{id} is tried again.")
+    settings = settings_of(config, data_dir, url, api_key)
+    change(settings, f"{PATH}/{id}/resend", None, False, lambda _: f"{id} is tried again.")

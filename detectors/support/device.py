@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aiops.core.anomaly import Batch
 from aiops.core.errors import ConfigError
 
 Choice = Literal["auto", "cpu", "cuda"]
@@ -37,6 +38,12 @@ def to_tensor(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     if not contiguous.flags.writeable:
         contiguous = contiguous.copy()
     return torch.from_numpy(contiguous).to(device)
+
+
+def observed(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values and mask on the device; a value that is not finite counts as missing, and missing ones are 0."""
+    mask = batch.mask & np.isfinite(batch.values)
+    return to_tensor(np.where(mask, batch.values, np.float32(0)), device), to_tensor(mask, device)
 
 
 def to_array(values: torch.Tensor) -> NDArray[Any]:

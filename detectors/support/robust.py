@@ -31,6 +31,20 @@ def spread(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return quantiles(values.abs(), mask, (0.5,))[:, 0] * NORMAL
 
 
+def level(
+    values: torch.Tensor, mask: torch.Tensor, relative_floor: float, range_floor: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Median, unit and the unit's floor of each series, [S] each.
+
+    The unit is the spread about the median, but at least ``relative_floor`` of the median's size and
+    ``range_floor`` of the central 98 % range.
+    """
+    cuts = quantiles(values, mask, (0.01, 0.5, 0.99))
+    centre = cuts[:, 1]
+    floor = torch.maximum(relative_floor * centre.abs(), range_floor * (cuts[:, 2] - cuts[:, 0])).clamp(min=1e-12)
+    return centre, torch.maximum(spread(values - centre[:, None], mask), floor), floor
+
+
 def trailing_mean(values: torch.Tensor, mask: torch.Tensor, width: int) -> torch.Tensor:
     """Mean of the observed values among the last ``width`` steps, [S, T]; 0 where there is none.
 
