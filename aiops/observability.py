@@ -241,6 +241,7 @@ def _log_to(recorder: _Recorder, level: str) -> Iterable[logging.Handler]:
     root.setLevel(level)
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(JsonFormatter())
+    stream.setLevel(level)  # libraries that set their own loggers to DEBUG would be printed otherwise
     for handler in (stream, recorder):
         root.addHandler(handler)
     for noisy in ("httpx", "httpcore", "apscheduler", "alembic", "numba", "urllib3", "mlflow", "uvicorn.access"):
