@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A CPU build of torch for Linux: TORCH_INDEX=<url of an index that holds one> make setup
 PIP_TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-export PYTHONWARNINGS ?= default
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup demo test unit contract integration e2e evals boards bench nightly lint types format clean
