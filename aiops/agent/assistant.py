@@ -124,9 +124,10 @@ class Assistant:
             return refused, Execution(())
 
     def _services(self, question: Question) -> tuple[str, ...]:
-        """Services seen in the past hour's traces, read once a minute per scope."""
+        """Services of active incidents, and those seen in the past hour's traces, read once a minute per scope."""
+        troubled = self._executor.services_in_trouble(question.principal)
         if self._signals is None:
-            return ()
+            return troubled
         key, now = question.principal.scope, self._clock()
         held = self._known_services.get(key)
         if held is None or now - held[0] > SERVICES_AGE_MS:
@@ -134,7 +135,7 @@ class Assistant:
                 self._known_services.clear()
             graph = self._signals.service_graph(now - 3_600_000, now, question.principal)
             held = self._known_services[key] = (now, graph.services)
-        return held[1]
+        return (*troubled, *held[1])
 
     def _last_deploy(self, question: Question) -> Callable[[str], int | None]:
         def find(service: str) -> int | None:

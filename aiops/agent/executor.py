@@ -90,6 +90,14 @@ class Executor:
     def tool_names(self) -> tuple[str, ...]:
         return tuple(sorted(self._tools))
 
+    def services_in_trouble(self, principal: Principal) -> tuple[str, ...]:
+        """Services that active incidents are about; some of them may send no telemetry of their own."""
+        if self._incidents is None:
+            return ()
+        states = (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED)
+        rows = [i for status in states for i in self._incidents.list(principal, status, 100)]
+        return tuple(sorted(set().union(*map(touched, rows))))
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -337,7 +337,9 @@ def _action(text: str, service: str) -> ActionProposalStep | None:
     verb = match.group(1).lower().replace(" ", "")
     action = {"mute": "silence", "reboot": "restart", "kill": "restart"}.get(verb, verb)
     words = [
-        w for w in raw_tokens(match.group(2)) if w not in ("the", "service", "pod", "a", "for", "alerts", "on", "of")
+        w
+        for w in raw_tokens(match.group(2))
+        if w not in ("the", "service", "pod", "a", "for", "alert", "alerts", "on", "of")
     ]
     target = service or (words[0] if words else "")
     return (
