@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 GRACE_MS = 600_000
 """A block stays open this long after its end, for samples that come late."""
 IN_LIST = 64
+BUFFER_ROWS = 8192
 ALONE_BLOCKS = 48
 """So many of the newest blocks of a window are looked up one by one; what is older comes in one read."""
 ATTEMPTS = 5
@@ -65,6 +66,8 @@ class Samples:
         self._unsaved: list[int] = []
         self._epoch = 0
         self._newest_ms = -(1 << 62)
+        self._buffer: dict[str, NDArray[Any]] = {}
+        self._buffer_of: duckdb.DuckDBPyConnection | None = None
         self._blocks = BlockCache(database.settings.cache_bytes)
         self.count = 0
 
@@ -208,8 +211,8 @@ class Samples:
             name = self._partitions.ensure(tx.con, "seen", number)
             tx.con.register("rows", {"sid": part.sid[starts], "a": part.ts[starts], "b": part.ts[ends]})
             tx.con.execute(f"INSERT INTO {name} SELECT sid, a, b FROM rows")  # noqa: S608
+            tx.con.unregister("rows")
             made += [("samples", number), ("seen", number)]
-        tx.con.unregister("rows")
 
         def committed() -> None:
             for kind, number in made:
@@ -226,8 +229,11 @@ class Samples:
     def _write(self, tx: Transaction, kind: str, number: int, rows: _Rows) -> None:
         """DuckDB reads a NumPy NaN as NULL, so a NaN's bits go to a column of their own."""
         name = self._partitions.ensure(tx.con, kind, number)
-        columns: dict[str, NDArray[Any]] = {"sid": rows.sid, "ts": rows.ts, "val": rows.values}
         is_nan = np.isnan(rows.values)
+        if len(rows) <= BUFFER_ROWS and not is_nan.any():
+            self._write_few(tx, name, rows)
+            return
+        columns: dict[str, NDArray[Any]] = {"sid": rows.sid, "ts": rows.ts, "val": rows.values}
         nan = "NULL"
         if is_nan.any():
             columns["bits"] = rows.values.view(np.int64)
@@ -235,6 +241,27 @@ class Samples:
             nan = "CASE WHEN isnan THEN bits END"
         tx.con.register("rows", columns)
         tx.con.execute(f"INSERT INTO {name} SELECT sid, ts, val, {nan} FROM rows")  # noqa: S608
+        tx.con.unregister("rows")
+
+    def _write_few(self, tx: Transaction, name: str, rows: _Rows) -> None:
+        """By arrays that stay registered: registering new ones costs a third of a small insert."""
+        if self._buffer_of is not tx.con:
+            self._buffer = {
+                "i": np.arange(BUFFER_ROWS, dtype=np.int32),
+                "sid": np.zeros(BUFFER_ROWS, np.int32),
+                "ts": np.zeros(BUFFER_ROWS, np.int64),
+                "val": np.zeros(BUFFER_ROWS, np.float64),
+            }
+            tx.con.register("few_rows", self._buffer)
+            self._buffer_of = tx.con
+            tx.on_rollback.append(self._forget_buffer)
+        n = len(rows)
+        self._buffer["sid"][:n], self._buffer["ts"][:n], self._buffer["val"][:n] = rows.sid, rows.ts, rows.values
+        tx.con.execute(f"INSERT INTO {name} SELECT sid, ts, val, NULL FROM few_rows WHERE i < {n}")  # noqa: S608
+
+    def _forget_buffer(self) -> None:
+        """The registration was rolled back with its transaction."""
+        self._buffer_of = None
 
     # ------------------------------------------------------------------ maintenance
 
@@ -379,34 +406,33 @@ class Samples:
         if count * 12 > room:
             return None
         everything = np.arange(len(self._index), dtype=np.int32)
-        parts = self._settled(everything, low, high)
-        run = Run.of(
-            low,
-            np.concatenate([p["sid"] for p in parts]) if parts else np.empty(0, np.int32),
-            np.concatenate([(p["ts"] - low).astype(np.int32) for p in parts]) if parts else np.empty(0, np.int32),
-            np.concatenate([p["val"] for p in parts]) if parts else np.empty(0),
-        )
+        parts = self._settled(everything, low, high, low)
+        run = Run.of(low, *(_stacked([p[name] for p in parts]) for name in ("sid", "ts", "val")))
         self._blocks.put(block, version, run)
         return [run]
 
     def _read(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[Run]:
         return [Run.of(0, p["sid"], p["ts"], p["val"]) for p in self._settled(sids, start_ms, end_ms)]
 
-    def _settled(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[dict[str, NDArray[Any]]]:
-        """Columns per table, read while maintenance moved none of them."""
+    def _settled(
+        self, sids: NDArray[np.int32], start_ms: int, end_ms: int, base: int | None = None
+    ) -> list[dict[str, NDArray[Any]]]:
+        """Columns per table, read while maintenance moved none of them; ``ts`` as int32 after ``base`` if given."""
         for _ in range(ATTEMPTS):
             before = self._epoch
-            parts = self._fetch(sids, start_ms, end_ms)
+            parts = self._fetch(sids, start_ms, end_ms, base)
             if parts is not None and before == self._epoch and before % 2 == 0:
                 return parts
         # Maintenance moved a block under each attempt: wait for the writer thread to come to rest.
         self._database.write(lambda _tx, payloads: [None] * len(payloads), None)
-        parts = self._fetch(sids, start_ms, end_ms)
+        parts = self._fetch(sids, start_ms, end_ms, base)
         if parts is None:
             raise TransientError("The store is being compacted.", retry_after_s=1)
         return parts
 
-    def _fetch(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[dict[str, NDArray[Any]]] | None:
+    def _fetch(
+        self, sids: NDArray[np.int32], start_ms: int, end_ms: int, base: int | None
+    ) -> list[dict[str, NDArray[Any]]] | None:
         """Columns per table; ``None`` where a table was moved away under the read."""
         where = f"ts BETWEEN {int(start_ms)} AND {int(end_ms)}"
         with self._database.read() as con:
@@ -420,7 +446,7 @@ class Samples:
             parts = []
             for name in self._tables(start_ms, end_ms):
                 try:
-                    part = _columns(con, name, where)
+                    part = _columns(con, name, where, base)
                 except duckdb.CatalogException:
                     return None
                 if len(part["sid"]):
@@ -428,11 +454,18 @@ class Samples:
         return parts
 
 
-def _columns(con: duckdb.DuckDBPyConnection, name: str, where: str) -> dict[str, NDArray[Any]]:
+def _stacked(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    if not parts:
+        return np.empty(0, np.int32)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _columns(con: duckdb.DuckDBPyConnection, name: str, where: str, base: int | None) -> dict[str, NDArray[Any]]:
     has_nan = con.execute(f"SELECT 1 FROM {name} WHERE nan IS NOT NULL LIMIT 1").fetchone()  # noqa: S608
-    picked = "sid, ts, val, nan" if has_nan else "sid, ts, val"
+    time = "ts" if base is None else f"CAST(ts - {base} AS INTEGER)"
+    picked = f"sid, {time} AS at, val, nan" if has_nan else f"sid, {time} AS at, val"
     got = con.execute(f"SELECT {picked} FROM {name} WHERE {where}").fetchnumpy()  # noqa: S608
-    return {"sid": _plain(got["sid"]), "ts": _plain(got["ts"]), "val": _values(got)}
+    return {"sid": _plain(got["sid"]), "ts": _plain(got["at"]), "val": _values(got)}
 
 
 def _sorted(rows: _Rows) -> _Rows:
