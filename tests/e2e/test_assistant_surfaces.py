@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from slack_sdk.signature import SignatureVerifier
 from aiops.store.state.database import StateDatabase, sqlite_url
 from aiops.store.state.usage import UsageRepository
 from tests.contract.chat_completions import Reply, Server, tool_call
+from tests.contract.peers import Peer, peer
 from tests.e2e.process import Service, aiops, until
 from tests.e2e.test_bad_input import WRITE, bits
 from tests.integration.slack_server import SlackServer
@@ -145,6 +147,63 @@ def test_a_mention_in_slack_is_answered_in_its_thread_with_a_chart(slack: SlackS
         assert "Traceback" not in log
     finally:
         service.close()
+
+
+def test_a_silence_is_proposed_and_approved_in_slack(slack: SlackServer, tmp_path: Path) -> None:
+    with peer() as manager:
+        manager.usual.body = b'{"silenceID": "sil-1"}'
+        tokens = {"SLACK_BOT_TOKEN": SlackServer.TOKEN, "SLACK_SIGNING_SECRET": SIGNING_SECRET}
+        chat = {"slack": {"plugin": "slack", "api_url": f"{slack.url}/api/", "users": {"UANNA": "approver"}}}
+        executors = {"am": {"plugin": "alertmanager_silence", "url": manager.url}}
+        connectors = {"chat": chat, "telemetry": {}, "executors": executors}
+        service = Service(tmp_path, {"detection": {"enabled": False}, "connectors": connectors}, tokens)
+        try:
+            until(lambda: signed(service, "{}", secret="wrong").status_code != 404)
+            alert = {"status": "firing", "labels": {"alertname": "CheckoutSlow", "service": "checkout"}}
+            sent = service.http.post("/api/v1/webhooks/alertmanager", json={"version": "4", "alerts": [alert]})
+            assert sent.status_code == 202
+
+            ask = mention("<@UBOT> please silence the alert of checkout", user="UANNA")
+            assert signed(service, json.dumps(envelope(ask, "Ev1"))).status_code == 200
+            (edited,) = slack.wait("chat.update")
+            approve, reject = edited["blocks"][-1]["elements"]
+            assert approve["text"]["text"] == "Approve silence checkout"
+            assert reject["text"]["text"] == "Reject silence checkout"
+            effect = 'Alertmanager would silence {alertname="CheckoutSlow", service="checkout"} for 60 min.'
+            assert effect in edited["blocks"][0]["text"]["text"], "one sees what one approves"
+
+            assert press(service, "USTRANGER", approve["value"], "t1").status_code == 200
+            refusal = slack.wait("chat.postMessage", 2)[-1]
+            assert "may not" in refusal["text"] or "Approving needs" in refusal["text"], refusal
+            assert silences(manager) == []
+            for trigger in ("t2", "t2", "t3"):
+                press(service, "UANNA", approve["value"], trigger)
+            outcomes = slack.wait("chat.postMessage", 4)[2:]
+            assert all(o["thread_ts"] == "1699.1" for o in outcomes)
+            words = " ".join(o["text"] for o in outcomes)
+            assert "approved by slack:UANNA: executed" in words, words
+            assert f"The action {approve['value'].split(':')[1]} is " in words, (
+                "the second press says that it is decided"
+            )
+            (made,) = silences(manager)
+            assert {m["name"]: m["value"] for m in made["matchers"]} == alert["labels"]
+            assert "Traceback" not in service.log.read_text()
+        finally:
+            service.close()
+
+
+def silences(manager: Peer) -> list[dict[str, Any]]:
+    return [r.json for r in manager.received if r.method == "POST" and r.path == "/api/v2/silences"]
+
+
+def press(service: Service, user: str, value: str, trigger: str) -> httpx.Response:
+    button = {"type": "button", "action_id": "aiops_decide_0", "block_id": "b", "value": value, "action_ts": trigger}
+    payload = {
+        "type": "block_actions", "team": {"id": "T1"}, "user": {"id": user}, "channel": {"id": "C1"},
+        "trigger_id": trigger, "message": {"ts": "1700.1", "thread_ts": "1699.1"}, "actions": [button],
+    }  # fmt: skip
+    body = urllib.parse.urlencode({"payload": json.dumps(payload)})
+    return signed(service, body, **{"content-type": "application/x-www-form-urlencoded"})
 
 
 def signed(
