@@ -54,7 +54,7 @@ from aiops.cost.service import CostService
 from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.notify import Dispatcher
 from aiops.incidents.root_cause import RootCauseAnalyser
-from aiops.incidents.routing import Route, route_of
+from aiops.incidents.routing import routes_of
 from aiops.incidents.watch import watch_list
 from aiops.ingest.backfill import backfill_job
 from aiops.ingest.collector import Collector
@@ -72,6 +72,7 @@ from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.jobs import JobRepository
 from aiops.store.state.keys import KeyRepository
 from aiops.store.state.outbox import OutboxRepository
+from aiops.store.state.reports import ReportRepository
 from aiops.store.state.usage import UsageRepository
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.parquet import read_parquet
@@ -91,6 +92,7 @@ LATE_S = 120.0
 HEAD_START_S = 1.5
 """What loads late waits this long, so that the first chart does not compete with imports and compilers."""
 DAY_MS = 86_400_000
+JOBS_KEPT_MS = 30 * DAY_MS
 RETENTION_CRON, COST_CRON = "41 2 * * *", "7 * * * *"
 DEFAULT_MODEL = "openai:gpt-5-mini"
 
@@ -146,7 +148,7 @@ class Service:
         self.incidents = IncidentService(
             IncidentRepository(state),
             RootCauseAnalyser(self.querier, self.store, watch_list(settings.detection), settings.incidents),
-            _routes(settings, self._notifiers),
+            routes_of(settings.receivers, {name: type(found).pages for name, found in self._notifiers.items()}),
             settings.incidents,
         )
         self._undo.append(self.incidents.stop)
@@ -417,10 +419,12 @@ class Service:
 
         settings = self.settings
         handlers: dict[str, ProgressJobHandler] = {
-            JOB_KIND: report_handler({"cost": CostReport(self.cost)}, settings.smtp, self._upload()),
-            "retention": lambda _, progress: progress(1.0, f"{self.store.apply_retention()} day tables dropped"),
+            JOB_KIND: report_handler(
+                {"cost": CostReport(self.cost)}, settings.smtp, ReportRepository(self._state), self._upload()
+            ),
+            "retention": self._retention_job,
             "cost": self._bills.read,
-            "backfill": backfill_job(self.store, self.sources, self._pause),
+            "backfill": backfill_job(self.store, self.sources, self._stopping.wait),
             "train": self._train_job,
         }
         clock = JobClock(cast("JobQueue", self.services.jobs))
@@ -446,6 +450,10 @@ class Service:
 
     # ---------------------------------------------------------------- jobs
 
+    def _retention_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG002
+        progress(0.5, f"{self.store.apply_retention()} day tables dropped")
+        self._job_rows.forget_finished(system_clock() - JOBS_KEPT_MS)
+
     def _train_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG002
         self.detection.train(system_clock(), lambda share, text: progress(share, text))
 
@@ -455,9 +463,6 @@ class Service:
         end = (system_clock() // DAY_MS + 1) * DAY_MS
         zone = self.settings.agent.zone
         return CostReport(self.cost).build(principal, start_ms=end - (days + 1) * DAY_MS, end_ms=end, zone=zone)
-
-    def _pause(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
 
     def _upload(self) -> Callable[..., None] | None:
         """Posting files to chat, by the first surface that can."""
@@ -558,13 +563,6 @@ def _focus_file(path: Path) -> CostSource[Any]:
     context = PluginContext(path.stem, system_clock, read_parquet)
     options = {"paths": [glob.escape(str(path))]}
     return cast("CostSource[Any]", build_plugin("connectors.clouds", "focus_files", options, context))
-
-
-def _routes(settings: Settings, notifiers: Mapping[str, Notifier[Any]]) -> list[Route]:
-    return [
-        route_of(name, type(notifiers[name]).pages if entry.pages is None else entry.pages, entry.matchers)
-        for name, entry in settings.receivers.items()
-    ]
 
 
 # ------------------------------------------------------------------ entry points

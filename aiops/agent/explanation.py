@@ -12,7 +12,6 @@ KEPT_SHARE = 0.2
 REASONS = 3
 WORTH_A_LINE = 0.01
 WORSE = 1.5
-BETTER = 1 / WORSE
 
 
 def explain(found: Found) -> str:

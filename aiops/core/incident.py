@@ -146,10 +146,6 @@ class Incident:
     def active(self) -> bool:
         return self.status in (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED)
 
-    @property
-    def anomaly_only(self) -> bool:
-        return all(s.alert.kind is SignalKind.ANOMALY for s in self.signals)
-
 
 class NotificationEvent(StrEnum):
     OPENED = "opened"

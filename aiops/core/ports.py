@@ -358,10 +358,6 @@ class Assistant(Protocol):
     def ask(self, question: Question, progress: Callable[[str], None] | None = None) -> Answer: ...
 
 
-JobHandler = Callable[[Mapping[str, str]], None]
-"""A job's work; arguments are JSON strings by name."""
-
-
 class JobProgress(Protocol):
     """Given to a job's handler: call it now and then. It raises to end a job that was cancelled."""
 
@@ -371,4 +367,4 @@ class JobProgress(Protocol):
 
 
 ProgressJobHandler = Callable[[Mapping[str, str], JobProgress], None]
-"""A job's work with its progress callback; registered by wiring by job kind."""
+"""A job's work, given its arguments by name and a progress callback; registered by wiring by job kind."""

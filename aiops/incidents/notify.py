@@ -9,14 +9,13 @@ import threading
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from aiops.core.errors import AiopsError, NotFound, TransientError
 from aiops.core.incident import (
     Delivery,
-    DeliveryStatus,
     Incident,
     IncidentStatus,
     Notification,
@@ -133,9 +132,6 @@ class Dispatcher:
     def resend(self, notification_id: str) -> Delivery:
         """Put a dead letter back. Raises ``NotFound``."""
         return self._outbox.resend(notification_id, self._clock())
-
-    def dead_letters(self, limit: int = 200) -> Sequence[Delivery]:
-        return self._outbox.list(DeliveryStatus.DEAD, limit)
 
     def _hand_out(self) -> list[Future[int]]:
         now = self._clock()

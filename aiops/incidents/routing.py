@@ -11,6 +11,7 @@ import re2
 from aiops.core.errors import ConfigError
 from aiops.core.incident import Incident, SignalKind
 from aiops.core.series import Matcher, MatchOp
+from aiops.settings import ReceiverSettings
 
 PAGING = frozenset({SignalKind.ALERT, SignalKind.RULE})
 """Kinds of signal that people declared worth waking for; anomalies, costs and findings are not."""
@@ -42,6 +43,14 @@ class Route:
             all(_holds(m, {**dict(s.alert.labels), "alertname": s.alert.name, **own}) for m in self.matchers)
             for s in incident.signals
         )
+
+
+def routes_of(receivers: Mapping[str, ReceiverSettings], pages: Mapping[str, bool]) -> list[Route]:
+    """The routes of all receivers; ``pages`` says of each whether its kind wakes people. Raises ``ConfigError``."""
+    return [
+        route_of(name, pages[name] if entry.pages is None else entry.pages, entry.matchers)
+        for name, entry in receivers.items()
+    ]
 
 
 def route_of(name: str, pages: bool, matchers: Sequence[str] = ()) -> Route:

@@ -38,7 +38,7 @@ def backfill(
     start_ms: int,
     end_ms: int,
     progress: Callable[[float], None] = lambda _share: None,
-    pause: Callable[[float], None] = lambda _seconds: None,
+    pause: Callable[[float], object] = lambda _seconds: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> BackfillResult:
     """Store the history of ``[start_ms, end_ms)`` chunk by chunk, each with its resume point.
@@ -95,7 +95,7 @@ def _chunks(
 def backfill_job(
     sink: TelemetryStore,
     sources: Mapping[str, TelemetrySource[Any]],
-    pause: Callable[[float], None],
+    pause: Callable[[float], object],
     clock: Clock = system_clock,
 ) -> ProgressJobHandler:
     """The job ``backfill`` with its arguments ``source`` (a configured name) and ``days`` (default 1)."""

@@ -13,7 +13,6 @@ from aiops.core.errors import InvalidInput, LimitExceeded
 from aiops.core.ports import Collected
 
 MAX_BYTES = 64 * 1024 * 1024
-CHUNK = 1 << 16
 
 
 class UnsupportedMedia(InvalidInput):

@@ -1,7 +1,7 @@
 """Delivery of finished reports: to a file, by e-mail, to Slack; and the job that builds and sends them.
 
-A failure at one place does not keep a report from the others. A job that is retried skips the places that this
-process has delivered to already.
+A failure at one place does not keep a report from the others. A job that is retried, also by another process,
+skips the places that have it already.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import smtplib
 import ssl
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from email.message import EmailMessage
@@ -26,6 +25,7 @@ from aiops.core.principal import SYSTEM, Principal
 from aiops.reports.charts import data_uri
 from aiops.reports.cost import CostReport, Report
 from aiops.settings import ReportSettings, SmtpSettings
+from aiops.store.state.reports import ReportRepository
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ Upload = Callable[[str, str, Sequence[tuple[str, str, bytes]], str], None]
 
 JOB_KIND = "report"
 SMTP_TIMEOUT_S = 20.0
-_REMEMBERED = 200
 
 
 def report_arguments(name: str, settings: ReportSettings) -> dict[str, str]:
@@ -52,6 +51,7 @@ def report_arguments(name: str, settings: ReportSettings) -> dict[str, str]:
 def report_handler(
     reports: Mapping[str, CostReport],
     smtp: SmtpSettings,
+    deliveries: ReportRepository,
     upload: Upload | None = None,
     principal: Principal = SYSTEM,
 ) -> ProgressJobHandler:
@@ -59,10 +59,9 @@ def report_handler(
 
     Args:
         reports: builders by kind of report.
+        deliveries: remembers which run of a schedule reached which place.
         upload: posts to chat; without one a report that asks for it fails there and says so.
     """
-    done: dict[tuple[str, str, str], None] = {}
-    lock = threading.Lock()
 
     def run(arguments: Mapping[str, str], progress: JobProgress) -> None:
         kind = arguments.get("kind", "cost")
@@ -74,10 +73,8 @@ def report_handler(
         failures: list[AiopsError] = []
         places = _places(arguments, smtp, upload)
         for i, (place, deliver) in enumerate(places):
-            key = (name, arguments.get("due_ms", ""), place)
-            with lock:
-                sent = bool(key[1]) and key in done
-            if sent:
+            run_of = arguments.get("due_ms", "")
+            if run_of and deliveries.was_delivered(name, run_of, place):
                 continue
             progress(0.4 + 0.6 * i / len(places), f"delivering to {place}")
             try:
@@ -86,10 +83,8 @@ def report_handler(
                 log.warning("report %s could not be delivered to %s: %s", name, place, error)
                 failures.append(error)
                 continue
-            with lock:
-                done[key] = None
-                while len(done) > _REMEMBERED:
-                    done.pop(next(iter(done)))
+            if run_of:
+                deliveries.delivered(name, run_of, place, report.created_ms)
         if failures:
             said = " ".join(str(f) for f in failures)
             passing = all(isinstance(f, TransientError) for f in failures)

@@ -139,14 +139,6 @@ class OutboxRepository:
         with self._database.reader() as session:
             return _thread_of(session, receiver, dedup_key)
 
-    def has_been_told(self, receiver: str, dedup_key: str) -> bool:
-        """True when the receiver was told, or will be: some row of it is delivered or pending."""
-        query = select(
-            exists().where(OutboxRow.receiver == receiver, OutboxRow.dedup_key == dedup_key, OutboxRow.status != DEAD)
-        )
-        with self._database.reader() as session:
-            return bool(session.scalar(query))
-
     def _set(self, notification_id: str, **values: str | int) -> None:
         with self._database.session() as session:
             changed = session.execute(update(OutboxRow).where(OutboxRow.id == notification_id).values(**values))

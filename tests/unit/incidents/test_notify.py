@@ -133,11 +133,11 @@ def test_a_refusal_is_a_dead_letter_that_can_be_sent_again(post: Post) -> None:
     post.boxes["a"].script = [PermanentError("no such channel")]
     name = post.send()
     post.dispatcher.run_once()
-    (letter,) = post.dispatcher.dead_letters()
+    (letter,) = post.outbox.list(DeliveryStatus.DEAD)
     assert (letter.status, letter.last_error) == (DeliveryStatus.DEAD, "no such channel")
     post.dispatcher.resend(name)
     assert post.dispatcher.run_once() == 1
-    assert post.dispatcher.dead_letters() == ()
+    assert post.outbox.list(DeliveryStatus.DEAD) == ()
 
 
 def test_gives_up_after_the_last_attempt(database: StateDatabase) -> None:
@@ -147,7 +147,7 @@ def test_gives_up_after_the_last_attempt(database: StateDatabase) -> None:
     for _ in range(5):
         post.dispatcher.run_once()
         post.now += 600_000
-    (letter,) = post.dispatcher.dead_letters()
+    (letter,) = post.outbox.list(DeliveryStatus.DEAD)
     assert letter.attempts == 3
     assert "Gave up after 3 attempts" in letter.last_error
     post.dispatcher.stop()
@@ -168,13 +168,13 @@ def test_a_plug_in_that_breaks_is_a_dead_letter(post: Post) -> None:
     post.boxes["a"].script = [ZeroDivisionError("secret text")]
     post.send()
     post.dispatcher.run_once()
-    assert post.dispatcher.dead_letters()[0].last_error == "The plug-in failed: ZeroDivisionError."
+    assert post.outbox.list(DeliveryStatus.DEAD)[0].last_error == "The plug-in failed: ZeroDivisionError."
 
 
 def test_a_receiver_that_is_gone_is_a_dead_letter(post: Post) -> None:
     post.send("gone")
     post.dispatcher.run_once()
-    assert "no receiver 'gone'" in post.dispatcher.dead_letters()[0].last_error
+    assert "no receiver 'gone'" in post.outbox.list(DeliveryStatus.DEAD)[0].last_error
 
 
 def test_the_rate_is_limited_per_receiver(database: StateDatabase) -> None:

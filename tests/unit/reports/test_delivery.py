@@ -16,6 +16,8 @@ from aiops.reports import delivery
 from aiops.reports.charts import data_uri
 from aiops.reports.cost import CostReport, Picture, Report
 from aiops.settings import ReportSettings, SmtpSettings
+from aiops.store.state.database import StateDatabase, sqlite_url
+from aiops.store.state.reports import ReportRepository
 from tests.unit.reports.test_cost_report import report
 
 PNG = b"\x89PNG picture"
@@ -129,7 +131,17 @@ def progress(share: float | None = None, line: str = "") -> None:
     return
 
 
-def test_the_job_delivers_everywhere_and_a_retry_only_where_it_failed(tmp_path: Path, mail: MailServer) -> None:
+@pytest.fixture
+def deliveries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportRepository]:
+    state = StateDatabase(sqlite_url(tmp_path_factory.mktemp("state")))
+    state.upgrade()
+    yield ReportRepository(state)
+    state.close()
+
+
+def test_the_job_delivers_everywhere_and_a_retry_only_where_it_failed(
+    tmp_path: Path, mail: MailServer, deliveries: ReportRepository
+) -> None:
     posted: list[tuple[str, str, list[str]]] = []
 
     def upload(channel: str, title: str, files: Sequence[tuple[str, str, bytes]], text: str) -> None:
@@ -138,20 +150,20 @@ def test_the_job_delivers_everywhere_and_a_retry_only_where_it_failed(tmp_path: 
     settings = ReportSettings(zone="Europe/Berlin", to_file=str(tmp_path), to_email=("a@example.com",), to_slack="C1")
     arguments = {**delivery.report_arguments("weekly", settings), "due_ms": "5"}
     built = Fixed()
-    run = delivery.report_handler({"cost": built}, smtp(mail), upload, SYSTEM)
     mail.refuse = "450 later"
     with pytest.raises(TransientError):
-        run(arguments, progress)
+        delivery.report_handler({"cost": built}, smtp(mail), deliveries, upload, SYSTEM)(arguments, progress)
     mail.refuse = ""
-    run(arguments, progress)
+    another_process = delivery.report_handler({"cost": built}, smtp(mail), deliveries, upload, SYSTEM)
+    another_process(arguments, progress)
     assert built.built == ["Europe/Berlin"] * 2
     assert posted == [("C1", "Cost report", ["cost.png", "cost-report.html"])]
     assert len(mail.mails) == 1
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_job_refuses_what_it_cannot_do(mail: MailServer) -> None:
-    run = delivery.report_handler({"cost": Fixed()}, smtp(mail))
+def test_the_job_refuses_what_it_cannot_do(mail: MailServer, deliveries: ReportRepository) -> None:
+    run = delivery.report_handler({"cost": Fixed()}, smtp(mail), deliveries)
     with pytest.raises(InvalidInput, match="no report of kind"):
         run({"kind": "weather"}, progress)
     with pytest.raises(PermanentError, match="no Slack connection"):

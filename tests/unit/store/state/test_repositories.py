@@ -151,16 +151,6 @@ def test_failures_come_back_later_and_dead_letters_by_hand(database: StateDataba
         outbox.delivered("none", "", NOW)
 
 
-def test_who_has_been_told(database: StateDatabase) -> None:
-    repository, outbox = IncidentRepository(database), OutboxRepository(database)
-    one = incident(1)
-    assert not outbox.has_been_told("ops", "INC-1")
-    repository.save(one, [note("n1", one)])
-    assert outbox.has_been_told("ops", "INC-1")
-    outbox.dead("n1", "x")
-    assert not outbox.has_been_told("ops", "INC-1")
-
-
 def test_a_notification_is_queued_once(database: StateDatabase) -> None:
     repository, outbox = IncidentRepository(database), OutboxRepository(database)
     one = incident(1)
