@@ -125,7 +125,8 @@ def _copy(
         return
     n, width = int(length[0]), int(total[0])
     stride = int(source[1] - source[0]) if len(source) > 1 else n
-    if stride > 0 and all(bool(np.all(x == y)) for x, y in ((length, n), (total, width), (np.diff(source), stride))):
+    regular = ((length, n), (total, width), (np.diff(source), stride), (np.diff(to), width))
+    if stride > 0 and all(bool(np.all(got == wanted)) for got, wanted in regular):
         first, b, shape = int(source[0]), int(to[0]), (len(length), n)
         np.add(_rows(run.ts[first:], stride, shape), run.base, out=ts.reshape(-1, width)[:, b : b + n], dtype=np.int64)
         values.reshape(-1, width)[:, b : b + n] = _rows(run.values[first:], stride, shape)

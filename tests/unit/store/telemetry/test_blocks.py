@@ -51,6 +51,18 @@ def test_runs_are_joined_in_order(sets: list[list[tuple[int, int]]], low: int, h
     assert values.tolist() == [t * 10.0 + s for s, t in expected]
 
 
+def test_series_of_equal_length_that_lie_in_different_runs() -> None:
+    def run(*pairs: tuple[int, int]) -> Run:
+        sid, ts = np.array([s for s, _ in pairs], np.int32), np.array([t for _, t in pairs], np.int64)
+        return Run.of(0, sid, ts, ts.astype(np.float64))
+
+    for late in range(3):
+        runs = [run((0, 1)), run((0, 2), (1, 2)), run((1, 3))]
+        total, ts, values = joined(np.array([0, 1], np.int32), runs[late:] + runs[:late])
+        assert total.tolist() == [2, 2]
+        assert ts.tolist() == values.tolist() == [1, 2, 2, 3]
+
+
 @pytest.mark.parametrize("per_series", [1, 30, 240])
 @pytest.mark.parametrize("regular", [True, False])
 def test_every_way_of_copying_gives_the_same(per_series: int, regular: bool) -> None:
