@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from typing import Any
+
+from tests.loopback import Answer, Received, serving
 
 
 class SlackServer:
@@ -20,31 +22,15 @@ class SlackServer:
         self.errors: dict[str, list[tuple[str, int]]] = {}
         self.websocket_url = ""
         self.changed = threading.Condition()
-        outer = self
+        self._running = ExitStack()
+        self.url = self._running.enter_context(serving(self._answer))
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                status, answer = outer.answer(self.path, body, dict(self.headers))
-                data = json.dumps(answer).encode() if isinstance(answer, dict) else answer
-                self.send_response(status)
-                self.send_header("content-type", "application/json" if isinstance(answer, dict) else "text/plain")
-                self.send_header("content-length", str(len(data)))
-                if status == 429:
-                    self.send_header("retry-after", "0")
-                self.end_headers()
-                self.wfile.write(data)
-
-            def do_GET(self) -> None:
-                self.do_POST()
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+    def _answer(self, request: Received) -> Answer:
+        status, answer = self.answer(request.path, request.body, request.headers)
+        headers = {"retry-after": "0"} if status == 429 else {}
+        if isinstance(answer, bytes):
+            return Answer(status, answer, {"content-type": "text/plain", **headers})
+        return Answer(status, json.dumps(answer).encode(), headers)
 
     def answer(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any] | bytes]:
         url = urllib.parse.urlparse(path)
@@ -54,7 +40,7 @@ class SlackServer:
                 self.changed.notify_all()
             return 200, b"OK"
         method = url.path.removeprefix("/api/")
-        kind = {k.lower(): v for k, v in headers.items()}.get("content-type", "")
+        kind = headers.get("content-type", "")
         if "json" in kind and body:
             arguments = json.loads(body)
         else:
@@ -93,6 +79,4 @@ class SlackServer:
         return self.of(method)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._running.close()

@@ -1,9 +1,7 @@
 """What the guides tell works as it stands there."""
 
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from aiops.settings import (
     WatchSettings,
     load_settings,
 )
+from tests.loopback import Answer, serving
 from tests.unit.api.test_roles import NEEDS, PUBLIC
 
 ROOT = Path(__file__).parents[2]
@@ -28,22 +27,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def thermometer():
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"21.5")
-
-        def log_message(self, *_):
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/temperature"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(lambda _: Answer(body=b"21.5", headers={"content-type": "text/plain"})) as url:
+        yield f"{url}/temperature"
 
 
 def blocks(file: str, language: str) -> list[str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -25,6 +23,7 @@ from aiops.core.errors import (
     TransientError,
 )
 from aiops.settings import Settings
+from tests.loopback import Answer, Received, serving
 
 REPLIES: dict[str, tuple[int, str, str]] = {
     "/ok": (200, "application/json", '{"a": 1}'),
@@ -45,28 +44,15 @@ REPLIES: dict[str, tuple[int, str, str]] = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path, _, query = self.path.partition("?")
-            status, kind, body = REPLIES.get(path, (200, "application/json", ""))
-            if path == "/echo":
-                body = json.dumps({"query": query, "auth": self.headers.get("authorization", "")})
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
+    def answer(request: Received) -> Answer:
+        path, _, query = request.path.partition("?")
+        status, kind, body = REPLIES.get(path, (200, "application/json", ""))
+        if path == "/echo":
+            body = json.dumps({"query": query, "auth": request.headers.get("authorization", "")})
+        return Answer(status, body.encode(), {"content-type": kind})
 
-        def log_message(self, *_: object) -> None:
-            return None
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_address[1]}"
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+    with serving(answer) as url:
+        yield url
 
 
 def test_replies(server: str) -> None:

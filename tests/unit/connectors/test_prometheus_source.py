@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,6 +26,8 @@ from aiops.core.principal import LOCAL, Principal, Role
 from aiops.core.series import Matcher, MatchOp, ResultType
 from aiops.promql.parse import inject_matchers
 from connectors.telemetry.prometheus import PrometheusSource
+from tests.loopback import Answer as Sent
+from tests.loopback import Received, serving
 
 NOW = 1_700_000_000_000
 SHOP = Principal("key:shop", Role.VIEWER, (Matcher("team", MatchOp.EQUAL, "shop"),))
@@ -41,39 +41,14 @@ class Fake:
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, list[str]], dict[str, str]]] = []
         self.answer: Answer = lambda path, query: ok({"resultType": "vector", "result": []})
-        fake = self
+        self.url = ""
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                length = int(self.headers.get("content-length", 0))
-                query = {**parse_qs(parts.query), **parse_qs(self.rfile.read(length).decode())}
-                fake.asked.append((parts.path, query, dict(self.headers.items())))
-                status, kind, body = fake.answer(parts.path, query)
-                payload = body.encode()
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
-
-            do_POST = do_GET  # noqa: N815
-
-            def log_message(self, *args: object) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+    def reply(self, request: Received) -> Sent:
+        parts = urlsplit(request.path)
+        query = {**parse_qs(parts.query), **parse_qs(request.body.decode())}
+        self.asked.append((parts.path, query, request.headers))
+        status, kind, body = self.answer(parts.path, query)
+        return Sent(status, body.encode(), {"content-type": kind})
 
 
 def ok(data: Any, **more: Any) -> Reply:
@@ -87,8 +62,8 @@ def failed(status: int, kind: str, text: str) -> Reply:
 @pytest.fixture
 def fake() -> Iterator[Fake]:
     server = Fake()
-    yield server
-    server.stop()
+    with serving(server.reply) as server.url:
+        yield server
 
 
 @pytest.fixture
@@ -140,7 +115,7 @@ def test_reads_every_type_of_result(fake: Fake, make: Callable[..., PrometheusSo
     assert result.partial
     assert "histogram" in result.warnings[0]
     assert fake.asked[0][1] == {"query": ["x"], "start": ["0.0"], "end": ["60.5"], "step": ["60.5"]}
-    assert fake.asked[0][2]["Authorization"].startswith("Basic ")
+    assert fake.asked[0][2]["authorization"].startswith("Basic ")
     fake.answer = lambda path, query: ok({"resultType": "scalar", "result": [1, "2.5"]})
     assert source.instant("2.5", 1000, LOCAL).block.values.tolist() == [2.5]
     fake.answer = lambda path, query: ok({"resultType": "string", "result": [1, "hi"]})
