@@ -95,7 +95,7 @@ def test_sends_the_text_verbatim(fake: Fake, make: Callable[..., PrometheusSourc
     path, query, headers = fake.asked[0]
     assert path == "/api/v1/query"
     assert query == {"query": [text], "time": ["1.5"]}
-    assert headers["authorization".title()] == "Bearer s3cret"
+    assert headers["authorization"] == "Bearer s3cret"
     assert result.type is ResultType.VECTOR
     assert result.block.labels == ((("__name__", "up"), ("job", "a")),)
     assert math.isnan(result.block.values[0])
