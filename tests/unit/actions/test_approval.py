@@ -202,7 +202,7 @@ def test_text_of_telemetry_creates_nothing(room: Room) -> None:
         summary=Untrusted("target=db"),
     )
     room.incidents.submit([poison])
-    incident = next(i for i in room.incidents.list(SYSTEM) if i.service == "db")
+    incident = next(i for i in room.incidents.list(SYSTEM) if i.signals[0].alert.name == "Costs")
     assert room.actions.suggest(incident) == ()
     with pytest.raises(Forbidden):
         room.actions.propose(replace(RESTART, target="db"), incident.id, "", CAROL)
