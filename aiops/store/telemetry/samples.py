@@ -1,4 +1,4 @@
-"""Samples: idempotent append, compaction of closed blocks, and scans into CSR arrays."""
+"""Samples: idempotent append and compaction of closed blocks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,18 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from aiops.core.errors import TransientError
 from aiops.core.series import SampleBlock
-from aiops.store.telemetry.blocks import BlockCache, Run, joined
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import SeriesIndex
+from aiops.store.telemetry.scan import Scanner, plain, values_of
 from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
 
 log = logging.getLogger(__name__)
 
 GRACE_MS = 600_000
 """A block stays open this long after its end, for samples that come late."""
-IN_LIST = 64
 BUFFER_ROWS = 8192
-ALONE_BLOCKS = 48
-"""So many of the newest blocks of a window are looked up one by one; what is older comes in one read."""
-ATTEMPTS = 5
+"""Inserts up to so many rows go through arrays that stay registered."""
 
 
 @dataclass(slots=True)
@@ -64,16 +60,14 @@ class Samples:
         self._index = index
         self._partitions = partitions
         self._unsaved: list[int] = []
-        self._epoch = 0
-        self._newest_ms = -(1 << 62)
+        self._scanner = Scanner(database, index, partitions)
         self._buffer: dict[str, NDArray[Any]] = {}
         self._buffer_of: duckdb.DuckDBPyConnection | None = None
-        self._blocks = BlockCache(database.settings.cache_bytes)
         self.count = 0
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
         """Series, their times and the number of samples, from the file; memory may know more series than it."""
-        self._blocks.clear()
+        self._scanner.blocks.clear()
         known = len(self._index)
         self._index.load(
             con.execute("SELECT sid, names, vals FROM series WHERE sid >= ? ORDER BY sid", [known]).fetchall()
@@ -84,12 +78,12 @@ class Samples:
         for kind, first, last in (("seen", "first", "last"), ("head", "ts", "ts")):
             for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
                 got = con.execute(f"SELECT sid, min({first}) a, max({last}) b FROM {name} GROUP BY sid").fetchnumpy()  # noqa: S608
-                self._index.saw(_plain(got["sid"]), _plain(got["a"]), _plain(got["b"]))
+                self._index.saw(plain(got["sid"]), plain(got["a"]), plain(got["b"]))
         for kind in ("head", "samples"):
             for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
                 row = con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
                 self.count += int(row[0]) if row else 0
-        self._newest_ms = max(self._newest_ms, int(self._index.last.max(initial=-(1 << 62))))
+        self._scanner.newest_ms = max(self._scanner.newest_ms, int(self._index.last.max(initial=-(1 << 62))))
 
     # ------------------------------------------------------------------ append
 
@@ -173,16 +167,16 @@ class Samples:
         low, high = int(some.ts.min()), int(some.ts.max())
         drop = np.zeros(len(rows), np.bool_)
         tx.con.register("maybe", {"i": maybe, "sid": some.sid, "ts": some.ts})
-        for name in self._tables(low, high):
+        for name in self._scanner.tables(low, high):
             got = tx.con.execute(
                 f"SELECT m.i, t.val, t.nan FROM {name} t JOIN maybe m ON t.sid = m.sid AND t.ts = m.ts "  # noqa: S608
                 "WHERE t.ts BETWEEN ? AND ?",
                 [low, high],
             ).fetchnumpy()
-            at = _plain(got["i"])
+            at = plain(got["i"])
             if not len(at):
                 continue
-            same = _values(got).view(np.uint64) == rows.values[at].view(np.uint64)
+            same = values_of(got).view(np.uint64) == rows.values[at].view(np.uint64)
             drop[at] = True
             _count(counts, rows.owner[at], same)
         tx.con.unregister("maybe")
@@ -193,9 +187,9 @@ class Samples:
         block = rows.ts // BLOCK_MS
         numbers = np.unique(block).tolist()
         parts = [(n, rows if len(numbers) == 1 else rows.take(block == n)) for n in numbers]
-        new = {n for n in numbers if n * BLOCK_MS > self._newest_ms}
-        self._blocks.begin(numbers)
-        tx.on_rollback.append(lambda: self._blocks.rollback(numbers))
+        new = {n for n in numbers if n * BLOCK_MS > self._scanner.newest_ms}
+        self._scanner.blocks.begin(numbers)
+        tx.on_rollback.append(lambda: self._scanner.blocks.rollback(numbers))
         made: list[tuple[str, int]] = []
         for number, part in parts:
             if number >= open_from:
@@ -221,8 +215,8 @@ class Samples:
             ends = np.append(starts[1:], len(rows)) - 1
             self._index.saw(rows.sid[starts], rows.ts[starts], rows.ts[ends])
             self.count += len(rows)
-            self._newest_ms = max(self._newest_ms, int(rows.ts.max()))
-            self._blocks.commit((n, n in new, part.sid, part.ts, part.values) for n, part in parts)
+            self._scanner.newest_ms = max(self._scanner.newest_ms, int(rows.ts.max()))
+            self._scanner.blocks.commit((n, n in new, part.sid, part.ts, part.values) for n, part in parts)
 
         tx.on_commit.append(committed)
 
@@ -288,11 +282,11 @@ class Samples:
 
             tx.on_commit.append(committed)
 
-        self._epoch += 1
+        self._scanner.epoch += 1
         try:
             self._database.transaction(move)
         finally:
-            self._epoch += 1
+            self._scanner.epoch += 1
         return len(closed) > 1
 
     def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
@@ -314,158 +308,23 @@ class Samples:
                 self._partitions.dropped(kind, n)
             self.count -= lost
             self._index.forget_before(bound)
-            self._blocks.forget_before(bound // BLOCK_MS)
+            self._scanner.blocks.forget_before(bound // BLOCK_MS)
 
         if gone:
-            self._epoch += 1
+            self._scanner.epoch += 1
             tx.on_commit.append(committed)
             tx.on_commit.append(self._next_epoch)
             tx.on_rollback.append(self._next_epoch)
         return len(gone)
 
     def _next_epoch(self) -> None:
-        self._epoch += 1
+        self._scanner.epoch += 1
 
     # ------------------------------------------------------------------ scan
 
-    def _tables(self, start_ms: int, end_ms: int) -> list[str]:
-        """Tables that may hold samples of the window, in order of time."""
-        return [
-            *self._partitions.between("samples", start_ms // DAY_MS, end_ms // DAY_MS),
-            *self._partitions.between("head", start_ms // BLOCK_MS, end_ms // BLOCK_MS),
-        ]
-
     def scan(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> SampleBlock:
         """Samples of the given series with ``start_ms <= ts <= end_ms``; series without any are left out."""
-        if not len(sids) or end_ms < start_ms:
-            return SampleBlock.empty()
-        runs: list[Run] = []
-        unread: tuple[int, int] | None = None
-        room = self._blocks.budget * 3 // 4
-        for first, last in self._spans(start_ms, end_ms):
-            low, high = max(start_ms, first * BLOCK_MS), min(end_ms, (last + 1) * BLOCK_MS - 1)
-            held = self._held(sids, first, low, high, room) if first == last else None
-            if held is None:
-                unread = (low if unread is None else unread[0], high)
-                continue
-            if unread is not None:
-                runs += self._read(sids, *unread)
-                unread = None
-            room -= sum(run.size for run in held)
-            runs += [run.cut(low, high) for run in held]
-        if unread is not None:
-            runs += self._read(sids, *unread)
-        total, ts, values = joined(sids, runs)
-        runs.clear()
-        filled = np.flatnonzero(total)
-        offsets = np.zeros(len(filled) + 1, np.int64)
-        np.cumsum(total[filled], out=offsets[1:])
-        labels = self._index.labels
-        return SampleBlock(tuple(labels[i] for i in sids[filled].tolist()), offsets, ts, values)
-
-    def _spans(self, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
-        """The window as (first, last) block: those that memory may answer alone, others as long as possible."""
-        known = self._index.first[: len(self._index)]
-        start_ms = max(start_ms, int(known.min(initial=np.iinfo(np.int64).max)))
-        end_ms = min(end_ms, self._newest_ms)
-        first, last = start_ms // BLOCK_MS, end_ms // BLOCK_MS
-        if last - first > ALONE_BLOCKS:
-            older = last - ALONE_BLOCKS
-            return [(first, older), *((n, n) for n in range(older + 1, last + 1))]
-        return [(n, n) for n in range(first, last + 1)]
-
-    def _held(self, sids: NDArray[np.int32], block: int, low: int, high: int, room: int) -> list[Run] | None:
-        """What memory holds of a block; a wide read brings it there, within ``room`` bytes."""
-        if len(sids) <= IN_LIST:
-            return self._blocks.few(block, sids)
-        runs = self._blocks.whole(block)
-        if runs is None and self._is_worth_holding(len(sids), high - low):
-            with self._blocks.loading:
-                runs = self._blocks.whole(block)
-                if runs is None:
-                    runs = self._bring(block, room)
-        if runs is None or len(sids) * 4 >= len(self._index):
-            return runs
-        return [run.only(sids) for run in runs]
-
-    def _is_worth_holding(self, wanted: int, length_ms: int) -> bool:
-        return self._blocks.budget > 0 and wanted * 4 >= len(self._index) and length_ms * 4 >= BLOCK_MS
-
-    def _bring(self, block: int, room: int) -> list[Run] | None:
-        """Read a block and keep it; ``None`` where it would take more than ``room`` bytes."""
-        version = self._blocks.version(block)
-        low, high = block * BLOCK_MS, (block + 1) * BLOCK_MS - 1
-        with self._database.read() as con:
-            count = 0
-            for name in self._tables(low, high):
-                try:
-                    row = con.execute(f"SELECT count(*) FROM {name} WHERE ts BETWEEN {low} AND {high}").fetchone()  # noqa: S608
-                except duckdb.CatalogException:
-                    return None
-                count += int(row[0]) if row else 0
-        if count * 12 > room:
-            return None
-        everything = np.arange(len(self._index), dtype=np.int32)
-        parts = self._settled(everything, low, high, low)
-        run = Run.of(low, *(_stacked([p[name] for p in parts]) for name in ("sid", "ts", "val")))
-        self._blocks.put(block, version, run)
-        return [run]
-
-    def _read(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> list[Run]:
-        return [Run.of(0, p["sid"], p["ts"], p["val"]) for p in self._settled(sids, start_ms, end_ms)]
-
-    def _settled(
-        self, sids: NDArray[np.int32], start_ms: int, end_ms: int, base: int | None = None
-    ) -> list[dict[str, NDArray[Any]]]:
-        """Columns per table, read while maintenance moved none of them; ``ts`` as int32 after ``base`` if given."""
-        for _ in range(ATTEMPTS):
-            before = self._epoch
-            parts = self._fetch(sids, start_ms, end_ms, base)
-            if parts is not None and before == self._epoch and before % 2 == 0:
-                return parts
-        # Maintenance moved a block under each attempt: wait for the writer thread to come to rest.
-        self._database.write(lambda _tx, payloads: [None] * len(payloads), None)
-        parts = self._fetch(sids, start_ms, end_ms, base)
-        if parts is None:
-            raise TransientError("The store is being compacted.", retry_after_s=1)
-        return parts
-
-    def _fetch(
-        self, sids: NDArray[np.int32], start_ms: int, end_ms: int, base: int | None
-    ) -> list[dict[str, NDArray[Any]]] | None:
-        """Columns per table; ``None`` where a table was moved away under the read."""
-        where = f"ts BETWEEN {int(start_ms)} AND {int(end_ms)}"
-        with self._database.read() as con:
-            if len(sids) <= IN_LIST:
-                listed = ", ".join(map(str, sids.tolist()))
-                where += f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN ({listed})"
-            elif len(sids) * 2 < len(self._index):
-                con.register("wanted", {"w": sids})
-                where += f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN (SELECT w FROM wanted)"  # noqa: S608
-            con.execute("BEGIN TRANSACTION")
-            parts = []
-            for name in self._tables(start_ms, end_ms):
-                try:
-                    part = _columns(con, name, where, base)
-                except duckdb.CatalogException:
-                    return None
-                if len(part["sid"]):
-                    parts.append(part)
-        return parts
-
-
-def _stacked(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    if not parts:
-        return np.empty(0, np.int32)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _columns(con: duckdb.DuckDBPyConnection, name: str, where: str, base: int | None) -> dict[str, NDArray[Any]]:
-    has_nan = con.execute(f"SELECT 1 FROM {name} WHERE nan IS NOT NULL LIMIT 1").fetchone()  # noqa: S608
-    time = "ts" if base is None else f"CAST(ts - {base} AS INTEGER)"
-    picked = f"sid, {time} AS at, val, nan" if has_nan else f"sid, {time} AS at, val"
-    got = con.execute(f"SELECT {picked} FROM {name} WHERE {where}").fetchnumpy()  # noqa: S608
-    return {"sid": _plain(got["sid"]), "ts": _plain(got["at"]), "val": _values(got)}
+        return self._scanner.scan(sids, start_ms, end_ms)
 
 
 def _sorted(rows: _Rows) -> _Rows:
@@ -493,18 +352,3 @@ def _count(counts: list[SampleCounts], owner: NDArray[np.int32], same: NDArray[n
         counts[i].duplicates += n
     for i, n in enumerate(np.bincount(owner[~same], minlength=len(counts)).tolist()):
         counts[i].conflicts += n
-
-
-def _plain(array: Any) -> NDArray[Any]:
-    """DuckDB hands out masked arrays where a column might hold NULL."""
-    return array.data if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
-
-
-def _values(got: dict[str, Any]) -> NDArray[np.float64]:
-    values = _plain(got["val"])
-    if "nan" in got and isinstance(got["val"], np.ma.MaskedArray):
-        missing = np.ma.getmaskarray(got["val"])
-        if missing.any():
-            values = values.copy()
-            values.view(np.int64)[missing] = _plain(got["nan"])[missing]
-    return np.ascontiguousarray(values)
