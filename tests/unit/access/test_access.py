@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,19 +19,11 @@ from aiops.core.principal import LOCAL, SYSTEM, Principal, Role
 from aiops.core.series import Matcher, MatchOp
 from aiops.settings import ServerSettings
 from aiops.store.state.audit import AuditLog
-from aiops.store.state.database import StateDatabase, sqlite_url
+from aiops.store.state.database import StateDatabase
 from aiops.store.state.keys import KeyRepository
 from aiops.store.state.usage import UsageRepository
 
 NOW = 1_764_000_000_000
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[StateDatabase]:
-    state = StateDatabase(sqlite_url(tmp_path))
-    state.upgrade()
-    yield state
-    state.close()
 
 
 @pytest.fixture

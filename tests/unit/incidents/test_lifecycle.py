@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -58,14 +56,6 @@ class Causes:
 
     def graph(self, now_ms: int) -> ServiceGraph:
         return ServiceGraph(edges=self.edges)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[StateDatabase]:
-    state = StateDatabase(f"sqlite:///{tmp_path / 'state.db'}")
-    state.upgrade()
-    yield state
-    state.close()
 
 
 class Desk:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,14 +57,6 @@ class Post:
         notification = Notification(f"n{self.count}", receiver, event, incident, self.now, name)
         self.incidents.save(incident, [notification])
         return notification.id
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[StateDatabase]:
-    state = StateDatabase(f"sqlite:///{tmp_path / 'state.db'}")
-    state.upgrade()
-    yield state
-    state.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from aiops.reports import delivery
 from aiops.reports.charts import data_uri
 from aiops.reports.cost import CostReport, Picture, Report
 from aiops.settings import ReportSettings, SmtpSettings
-from aiops.store.state.database import StateDatabase, sqlite_url
+from aiops.store.state.database import StateDatabase
 from aiops.store.state.reports import ReportRepository
 from tests.unit.reports.test_cost_report import report
 
@@ -132,11 +132,8 @@ def progress(share: float | None = None, line: str = "") -> None:
 
 
 @pytest.fixture
-def deliveries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportRepository]:
-    state = StateDatabase(sqlite_url(tmp_path_factory.mktemp("state")))
-    state.upgrade()
-    yield ReportRepository(state)
-    state.close()
+def deliveries(database: StateDatabase) -> ReportRepository:
+    return ReportRepository(database)
 
 
 def test_the_job_delivers_everywhere_and_a_retry_only_where_it_failed(
@@ -147,7 +144,8 @@ def test_the_job_delivers_everywhere_and_a_retry_only_where_it_failed(
     def upload(channel: str, title: str, files: Sequence[tuple[str, str, bytes]], text: str) -> None:
         posted.append((channel, title, [f[0] for f in files]))
 
-    settings = ReportSettings(zone="Europe/Berlin", to_file=str(tmp_path), to_email=("a@example.com",), to_slack="C1")
+    folder = tmp_path / "reports"
+    settings = ReportSettings(zone="Europe/Berlin", to_file=str(folder), to_email=("a@example.com",), to_slack="C1")
     arguments = {**delivery.report_arguments("weekly", settings), "due_ms": "5"}
     built = Fixed()
     mail.refuse = "450 later"
@@ -159,7 +157,7 @@ def test_the_job_delivers_everywhere_and_a_retry_only_where_it_failed(
     assert built.built == ["Europe/Berlin"] * 2
     assert posted == [("C1", "Cost report", ["cost.png", "cost-report.html"])]
     assert len(mail.mails) == 1
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_the_job_refuses_what_it_cannot_do(mail: MailServer, deliveries: ReportRepository) -> None:
