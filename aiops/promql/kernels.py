@@ -124,15 +124,10 @@ def _variance(v: Floats) -> Any:
 
 
 @_jit
-def _extrapolated(ts: Ints, v: Floats, end: int, length: int, counter: bool, per_second: bool) -> Any:
-    n = len(v)
-    result = v[n - 1] - v[0]
-    if counter:
-        before = v[0]
-        for i in range(1, n):
-            if v[i] < before:
-                result += before
-            before = v[i]
+def _extrapolated(
+    result: float, ts: Ints, first: float, n: int, end: int, length: int, counter: bool, per_second: bool
+) -> Any:
+    """``result`` is the change from the first sample, whose value is ``first``, to the last."""
     to_start = (ts[0] - (end - length)) / 1000.0
     to_end = (end - ts[n - 1]) / 1000.0
     sampled = (ts[n - 1] - ts[0]) / 1000.0
@@ -140,8 +135,8 @@ def _extrapolated(ts: Ints, v: Floats, end: int, length: int, counter: bool, per
     threshold = spacing * 1.1
     if to_start >= threshold:
         to_start = spacing / 2
-    if counter and result > 0 and v[0] >= 0:
-        to_zero = sampled * (v[0] / result)
+    if counter and result > 0 and first >= 0:
+        to_zero = sampled * (first / result)
         if to_zero < to_start:
             to_start = to_zero
     if to_end >= threshold:
@@ -150,6 +145,30 @@ def _extrapolated(ts: Ints, v: Floats, end: int, length: int, counter: bool, per
     if per_second:
         factor = factor / (length / 1000.0)
     return result * factor
+
+
+@_jit
+def _rates(
+    op: int, ts: Ints, values: Floats, lo: Ints, hi: Ints, ends: Ints, length: int, out: Floats, ok: Bools
+) -> None:
+    """``rate``, ``increase``, ``delta``. Only windows that hold a counter reset are walked through."""
+    counter = op != DELTA
+    resets = np.zeros(len(values) + 1, np.int32)
+    if counter:
+        for i in range(1, len(values)):
+            resets[i] = resets[i - 1] + (1 if values[i] < values[i - 1] else 0)
+    for s in range(lo.shape[0]):
+        for t in range(lo.shape[1]):
+            a, b = lo[s, t], hi[s, t]
+            if b - a < 2:
+                continue
+            result = values[b - 1] - values[a]
+            if resets[b - 1] != resets[a]:
+                for i in range(a + 1, b):
+                    if values[i] < values[i - 1]:
+                        result += values[i - 1]
+            out[s, t] = _extrapolated(result, ts[a:b], values[a], b - a, ends[t], length, counter, op == RATE)
+            ok[s, t] = True
 
 
 @_jit
@@ -221,10 +240,8 @@ def _mad(v: Floats) -> Any:
 
 
 @_jit
-def _one(op: int, ts: Ints, v: Floats, end: int, length: int, evaluated: int, p0: float, p1: float) -> Any:
+def _one(op: int, ts: Ints, v: Floats, evaluated: int, p0: float, p1: float) -> Any:
     n = len(v)
-    if op in (RATE, INCREASE, DELTA):
-        return _extrapolated(ts, v, end, length, op != DELTA, op == RATE)
     if op == COUNT:
         return float(n)
     if op == SUM:
@@ -275,8 +292,8 @@ def _one(op: int, ts: Ints, v: Floats, end: int, length: int, evaluated: int, p0
 
 @_jit
 def _over_windows(
-    op: int, least: int, ts: Ints, values: Floats, lo: Ints, hi: Ints, ends: Ints, length: int, evals: Ints,
-    p0: Floats, p1: Floats, out: Floats, ok: Bools,
+    op: int, least: int, ts: Ints, values: Floats, lo: Ints, hi: Ints, evals: Ints, p0: Floats, p1: Floats,
+    out: Floats, ok: Bools,
 ) -> None:  # fmt: skip
     for s in range(lo.shape[0]):
         for t in range(lo.shape[1]):
@@ -285,7 +302,7 @@ def _over_windows(
                 continue
             if (op in (IRATE, IDELTA)) and ts[b - 1] == ts[b - 2]:
                 continue
-            out[s, t] = _one(op, ts[a:b], values[a:b], ends[t], length, evals[t], p0[t], p1[t])
+            out[s, t] = _one(op, ts[a:b], values[a:b], evals[t], p0[t], p1[t])
             ok[s, t] = True
 
 
@@ -334,9 +351,12 @@ def over_windows(
 ) -> tuple[Floats, Bools]:
     lo, hi = bounds(offsets, ts, ends, length_ms)
     out, ok = np.zeros(lo.shape), np.zeros(lo.shape, np.bool_)
+    if OP[op] in (RATE, INCREASE, DELTA):
+        _rates(OP[op], _ints(ts), _floats(values), lo, hi, _ints(ends), int(length_ms), out, ok)
+        return out, ok
     _over_windows(
-        OP[op], 2 if op in NEEDS_TWO else 1, _ints(ts), _floats(values), lo, hi, _ints(ends), int(length_ms),
-        _ints(evals), _floats(p0), _floats(p1), out, ok,
+        OP[op], 2 if op in NEEDS_TWO else 1, _ints(ts), _floats(values), lo, hi, _ints(evals), _floats(p0),
+        _floats(p1), out, ok,
     )  # fmt: skip
     return out, ok
 
@@ -367,7 +387,8 @@ def load() -> Kernels:
     offsets, ts = np.array([0, 3], np.int64), np.array([1000, 2000, 3000], np.int64)
     values, ends = np.array([1.0, 2.0, 3.0]), np.array([3000], np.int64)
     one = np.array([0.5])
-    over_windows("count", offsets, ts, values, ends, 5000, ends, one, one)
+    for op in ("count", "rate"):
+        over_windows(op, offsets, ts, values, ends, 5000, ends, one, one)
     count, total, rest, mean = (np.zeros((1, 1)) for _ in range(4))
     here, group = np.ones((1, 1), np.bool_), np.zeros(1, np.int64)
     accumulate(0, np.ones((1, 1)), here, group, count, total, rest, mean, np.zeros((1, 1), np.bool_))
