@@ -168,19 +168,20 @@ class LlmPlanner:
     ) -> tuple[Any, list[Any]]:
         from langchain.agents.structured_output import ToolStrategy
 
-        tools = self._tools(question, catalogue)
-        state = self._agent(model, system, tools, ToolStrategy(plan_schema()), messages, calls)
-        if "structured_response" not in state:
-            raise ValueError("the model gave no plan")
-        return state["structured_response"], state["messages"]
+        return self._structured(ToolStrategy(plan_schema()), model, system, question, catalogue, messages, calls)
 
     def _by_schema(
         self, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
     ) -> tuple[Any, list[Any]]:
         from langchain.agents.structured_output import ProviderStrategy
 
-        tools = self._tools(question, catalogue)
-        state = self._agent(model, system, tools, ProviderStrategy(plan_schema()), messages, calls)
+        return self._structured(ProviderStrategy(plan_schema()), model, system, question, catalogue, messages, calls)
+
+    def _structured(
+        self, form: Any, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any],
+        calls: _Calls,
+    ) -> tuple[Any, list[Any]]:  # fmt: skip
+        state = self._agent(model, system, self._tools(question, catalogue), form, messages, calls)
         if "structured_response" not in state:
             raise ValueError("the model gave no plan")
         return state["structured_response"], state["messages"]

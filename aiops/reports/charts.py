@@ -42,17 +42,8 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def terminal(
-    series: SampleBlock | Sequence[Line],
-    *,
-    width: int = 80,
-    height: int = 8,
-    unit: str = "",
-    zone: str = "UTC",
-    title: str = "",
-) -> str:
-    """A chart in Unicode blocks, plain text without markup."""
-    return text_charts.chart(series, width=width, height=height, unit=unit, zone=zone, title=title)
+terminal = text_charts.chart
+"""A chart in Unicode blocks, plain text without markup."""
 
 
 def chart_for(
