@@ -13,6 +13,7 @@ from aiops.cli.replies import fetched
 app = group_of("Cloud costs: summary, forecast, anomalies, budgets, import.")
 PATH = "/api/v1/costs"
 DAY_MS = 86_400_000
+HOW_TO_GET_COSTS = "Import a FOCUS file with `aiops cost import`, or configure connectors.clouds."
 
 
 @app.command()
@@ -42,6 +43,9 @@ def summary(
         return
     currency = str(found.get("currency") or "USD")
     rows = [(_group(g), number(g.get("total"), currency)) for g in rows_of(found, "groups")]
+    if not rows:
+        print(f"No costs are stored for the last {days} days. {HOW_TO_GET_COSTS}")
+        return
     total = number(found.get("total"), currency)
     console().print(table((by, "cost"), [*rows, ("total", total)], f"the last {days} days and today (UTC)"))
 
@@ -55,6 +59,9 @@ def forecast(
 
     found = fetched(settings_of(config, data_dir, url, api_key), f"{PATH}/forecast", json)
     if found is None:
+        return
+    if found.get("method") == "no costs":
+        print(f"No costs are stored to forecast from. {HOW_TO_GET_COSTS}")
         return
     c = str(found.get("currency") or "USD")
     print(

@@ -45,6 +45,9 @@ def test_reading_commands_answer_from_the_folder(tmp_path: Path) -> None:
     assert one_line(aiops(tmp_path, "incidents", "ack", "INC-1", *where)).endswith(
         "Start one with `aiops serve`, or give --url."
     )
+    for command in ("summary", "forecast"):
+        done = aiops(tmp_path, "cost", command, *where)
+        assert done.stdout.startswith("No costs are stored"), "nothing known is not nothing spent"
     assert not (tmp_path / "data" / "service.json").exists()
 
 
