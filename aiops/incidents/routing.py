@@ -11,6 +11,7 @@ import re2
 from aiops.core.errors import ConfigError
 from aiops.core.incident import Incident, SignalKind
 from aiops.core.series import Matcher, MatchOp
+from aiops.incidents.correlation import service_of
 from aiops.settings import ReceiverSettings
 
 PAGING = frozenset({SignalKind.ALERT, SignalKind.RULE})
@@ -24,7 +25,8 @@ class Route:
 
     Attributes:
         pages: it wakes people, so it is told only of incidents that an alert or a rule has joined.
-        matchers: all must hold for the incident's labels or those of one of its signals.
+        matchers: all must hold for the incident's labels or those of one of its signals. ``service`` is the
+            incident's or the signal's, so that the team of a symptom hears of it too when the cause lies elsewhere.
     """
 
     name: str
@@ -37,11 +39,15 @@ class Route:
             return False
         if not self.matchers:
             return True
-        own = {"severity": incident.severity.value, "service": incident.service, "incident": incident.id}
+        own = {"severity": incident.severity.value, "incident": incident.id}
         own["simulated"] = "true" if incident.simulated else ""
         return any(
-            all(_holds(m, {**dict(s.alert.labels), "alertname": s.alert.name, **own}) for m in self.matchers)
+            all(
+                _holds(m, {**dict(s.alert.labels), "alertname": s.alert.name, **own, "service": service})
+                for m in self.matchers
+            )
             for s in incident.signals
+            for service in {incident.service, service_of(s.alert) or incident.service}
         )
 
 

@@ -129,7 +129,7 @@ def explained(
     The timeline tells of a ranking that names another cause than the last, and of a new title.
     """
     changed = replace(incident, candidates=candidates, clear_cause=clear_cause)
-    if clear_cause:
+    if clear_cause and candidates:
         changed = _retitled(replace(changed, cause_service=candidates[0].service))
     if verdict(changed) != verdict(incident):
         changed = noted(changed, now_ms, actor, "causes ranked", cause_summary(changed))

@@ -416,6 +416,14 @@ def test_matchers_limit_what_a_receiver_is_told(database: StateDatabase) -> None
     assert sorted(desk.told()) == [("critical", "opened"), ("team", "opened")]
 
 
+def test_the_teams_of_symptom_and_cause_are_both_told(database: StateDatabase) -> None:
+    routes = [route_of(name, False, [f'service="{name}"']) for name in ("checkout", "cart", "web")]
+    desk = Desk(database, Causes(CauseCandidate("cart", 0.7)), *routes)
+    desk.service.submit([anomaly("checkout")])
+    assert desk.only.service == "cart"
+    assert sorted(desk.told()) == [("cart", "opened"), ("checkout", "opened")]
+
+
 def test_scope_hides_incidents(database: StateDatabase) -> None:
     desk = Desk(database, None)
     desk.service.submit([alert("A", service="web", namespace="shop"), alert("B", service="mail", namespace="office")])
