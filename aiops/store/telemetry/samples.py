@@ -67,7 +67,7 @@ class Samples:
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
         """Series, their times and the number of samples, from the file; memory may know more series than it."""
-        self._scanner.blocks.clear()
+        self._scanner.forget()
         known = len(self._index)
         self._index.load(
             con.execute("SELECT sid, names, vals FROM series WHERE sid >= ? ORDER BY sid", [known]).fetchall()
@@ -321,6 +321,9 @@ class Samples:
         self._scanner.epoch += 1
 
     # ------------------------------------------------------------------ scan
+
+    def warm(self) -> bool:
+        return self._scanner.warm()
 
     def scan(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> SampleBlock:
         """Samples of the given series with ``start_ms <= ts <= end_ms``; series without any are left out."""

@@ -37,6 +37,7 @@ class Scanner:
         self.blocks = BlockCache(database.settings.cache_bytes)
         self.epoch = 0
         self.newest_ms = -(1 << 62)
+        self._warmed: set[int] = set()
 
     def tables(self, start_ms: int, end_ms: int) -> list[str]:
         """Tables that may hold samples of the window, in order of time."""
@@ -97,6 +98,22 @@ class Scanner:
         if runs is None or len(sids) * 4 >= len(self._index):
             return runs
         return [run.only(sids) for run in runs]
+
+    def forget(self) -> None:
+        """The file was opened (again): memory holds nothing of it."""
+        self.blocks.clear()
+        self._warmed.clear()
+
+    def warm(self) -> bool:
+        """Bring open blocks of an earlier life of the process into memory, each once. For the idle writer thread."""
+        room = self.blocks.budget // 2
+        for block in self._partitions.numbers("head"):
+            if block not in self._warmed:
+                self._warmed.add(block)
+                if room > 0 and not self.blocks.holds(block):
+                    self._bring(block, room)
+                    return True
+        return False
 
     def _is_worth_holding(self, wanted: int, length_ms: int) -> bool:
         return self.blocks.budget > 0 and wanted * 4 >= len(self._index) and length_ms * 4 >= BLOCK_MS

@@ -98,6 +98,7 @@ class TelemetryStore:
         self._keys_pruned_ms = 0
         self._costs = Costs(database, cost_scope_columns or {})
         database.when_idle(self._samples.compact)
+        database.when_idle(self._samples.warm)
         database.when_reopened(self._load)
 
     def _load(self, con: duckdb.DuckDBPyConnection) -> None:

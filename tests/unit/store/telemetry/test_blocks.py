@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,20 @@ def compacted(store: TelemetryStore) -> None:
     while store._partitions.numbers("head") and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not store._partitions.numbers("head")
+
+
+def test_open_blocks_are_in_memory_again_after_a_start(opened: Callable[..., TelemetryStore]) -> None:
+    first = opened()
+    append(first, [(s, NOW - 1000 * s) for s in range(5)])
+    before = content(first, 0, 1 << 60, few=True)
+    second = opened()
+    deadline = time.monotonic() + 20
+    while not second._samples._scanner.blocks.holds(NOW // BLOCK_MS) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert second._samples._scanner.blocks.holds(NOW // BLOCK_MS)
+    append(second, [(3, NOW)])
+    after = content(second, 0, 1 << 60, few=True)
+    assert before[0][1] + [NOW] == after[0][1]
 
 
 def test_a_block_that_changes_while_it_is_read_is_not_kept() -> None:
