@@ -40,7 +40,7 @@ def _plain_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     low, high = (min(max(v, -1e307), 1e307) if not math.isnan(v) else 0.0 for v in (low, high))
     if high <= low:
         low, high = min(low, 0.0), max(high, 0.0) or 1.0
-    ticks = [low, low / 2 + high / 2, high]
+    ticks = sorted({low, low / 2 + high / 2, high})  # the smallest numbers have no middle
     return ticks, [f"{v:.3g}" for v in ticks]
 
 

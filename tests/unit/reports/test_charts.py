@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -131,6 +131,7 @@ def test_telemetry_text_is_cleaned_in_pictures_and_terminal() -> None:
 
 @settings(max_examples=200)
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12), st.sampled_from(["", "s", "By", "ratio", "USD", "/s", "By/s"]))
+@example(0.0, 5e-324, "")
 def test_ticks_enclose_the_values(a: float, b: float, unit: str) -> None:
     low, high = min(a, b), max(a, b)
     ticks, labels = value_ticks(low, high, unit)
