@@ -221,6 +221,8 @@ class Observability:
 
     def stop(self) -> None:
         """Stop flushing and give the log handlers back; safe to call twice."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=5)

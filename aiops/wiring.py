@@ -271,6 +271,7 @@ class Service:
         self._listen()
         if self._own is not None:
             self._own.start(self.store)
+            self._undo.append(self._own.stop)  # before the store closes
         polled = {n: s for n, s in self.sources.items() if s.interval_s > 0}
         self.collector = Collector(self.store, polled)
         self.collector.start()
@@ -312,7 +313,8 @@ class Service:
 
         server = self.settings.server
         try:
-            bound = socket.create_server((server.host, server.port), reuse_port=False)
+            family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+            bound = socket.create_server((server.host, server.port), family=family)
         except OSError as error:
             raise ConfigError(
                 f"Port {server.port} on {server.host} cannot be used: {error.strerror}.",
@@ -347,11 +349,8 @@ class Service:
         if self._stopping.wait(HEAD_START_S):
             return
         self.engine.warm()
-        for name, begin in (
-            ("chat", self._start_chat),
-            ("detection", self._start_detection),
-            ("jobs", self._start_jobs),
-        ):
+        parts = {"chat": self._start_chat, "detection": self._start_detection, "jobs": self._start_jobs}
+        for name, begin in parts.items():
             if self._stopping.is_set():
                 break
             try:
