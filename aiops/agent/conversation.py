@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from aiops.agent import time_phrases
 from aiops.agent.ports import ConversationStore
 from aiops.agent.words import content
 from aiops.core.conversation import Speaker
@@ -33,6 +34,10 @@ def in_context(question: Question, store: ConversationStore | None) -> tuple[Que
     base = next((text for text in reversed(asked) if not is_follow_up(text)), "")
     if not base:
         return question, ""
-    whole = f"{base.rstrip(' ?.!')} {question.text.strip()}"
+    phrase = time_phrases.find(question.text, question.asked_ms, question.zone)
+    if phrase.window is not None or phrase.horizon_s is not None:
+        base = " ".join(time_phrases.find(base, question.asked_ms, question.zone).rest.split())
+    # What is said last comes first: where both name a service or a grouping, the first one found counts.
+    whole = f"{question.text.strip().rstrip(' ?.!')}: {base.strip()}"
     joined = Question(whole, question.principal, question.asked_ms, question.conversation, question.zone)
     return joined, f"Taken as a follow-up: {whole}"

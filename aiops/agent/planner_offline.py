@@ -9,16 +9,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from aiops.agent import intents, skeletons, slots, time_phrases
+from aiops.agent import intents, money, scope, skeletons, slots, time_phrases
 from aiops.agent.catalogue import Catalogue, KnownCatalogue, fold_name, resolve
 from aiops.agent.concepts import Concept, Form, load_concepts
 from aiops.agent.retrieval import ConceptIndex, Match, MetricIndex
-from aiops.agent.words import content, raw_tokens
+from aiops.agent.words import STOP, content, fold, raw_tokens
 from aiops.core.errors import TransientError
 from aiops.core.query import (
     ActionProposalStep,
     ChangeStep,
-    CostStep,
+    CompareStep,
     DiscoverStep,
     ExplainStep,
     ForecastStep,
@@ -45,6 +45,10 @@ UNSUPPORTED = 0.6
 METRIC_WINS = 0.7
 """A concept that fits this well is meant, though a word such as "log" or "expensive" points elsewhere."""
 _DOUBTFUL = ("logs", "traces", "cost", "change")
+ACCOUNTED = 0.85
+"""A step this certain has every word of the question on its side, so no concept wins over it."""
+CLEAR = 0.85
+CLEAR_MARGIN = 0.1
 
 LastDeploy = Callable[[str], int | None]
 """Time in ms UTC of a service's latest deploy ("" means any), ``None`` when there is none."""
@@ -58,6 +62,7 @@ class _Read:
     rest: str
     window: Window | None
     horizon_s: float | None
+    back_s: float | None
     shape: Shape | None
     limit: slots.Limit | None
     quantile: float | None
@@ -79,12 +84,16 @@ class OfflinePlanner:
         catalogue: Catalogue,
         last_deploy: LastDeploy | None = None,
         services: Iterable[str] = (),
+        bill: Callable[[], money.Bill] | None = None,
     ) -> Plan:
         """A plan, or one without steps that asks back or abstains. Raises what the catalogue raises.
 
         Args:
             services: names known from traces and logs beside those of the metrics.
+            bill: what the stored bills hold, by column, read only for a question about money.
         """
+        if said := scope.refusal(question.text):
+            return _foreign(said)
         read, notes = self._read(question, last_deploy)
         intent = intents.classify(question.text)
         down: TransientError | None = None
@@ -94,32 +103,50 @@ class OfflinePlanner:
         except TransientError as error:
             # Costs, incidents and logs can be asked while the metric source is away.
             down, catalogue = error, KnownCatalogue(())
-        service = self._service(read.text, catalogue, services)
-        topic = self._topic(read.rest, service)
+        known = self._services(catalogue, services)
+        service = next((known[w] for w in raw_tokens(read.text) if w in known), "")
+        topic, spelling = self._topic(read.rest, known)
+        notes += spelling
         found = self._index.search(topic, 12)
         usable = [(m, form) for m in found if (form := _form(m.concept, metrics)) is not None]
         usable = _with_label(usable, service, catalogue)
-        special = self._special(question, read, intent, service)
-        if special is not None and not (intent in _DOUBTFUL and usable and usable[0][0].score > METRIC_WINS):
-            step, confidence = special
+        if intent == "cost":
+            paid = money.read(question, read.rest, read.window, read.back_s, bill() if bill else {})
+            if paid.step is None:
+                return Plan(intent=intent, confidence=0.1, planner=NAME, clarify=paid.clarify)
+            special: tuple[tuple[PlanStep, ...], float] | None = ((paid.step,), paid.confidence)
+        else:
+            special = self._special(question, read, intent, service, topic)
+        if special is not None and not (
+            special[1] < ACCOUNTED and intent in _DOUBTFUL and usable and usable[0][0].score > METRIC_WINS
+        ):
+            steps, confidence = special
             return Plan(
-                steps=(step,), intent=intent, confidence=confidence, sure=confidence >= SURE, planner=NAME,
-                concept=step.kind, notes=tuple(notes),
+                steps=steps, intent=intent, confidence=confidence, sure=confidence >= SURE, planner=NAME,
+                concept=steps[0].kind, notes=tuple(notes),
             )  # fmt: skip
         if down is not None:
             raise down
-        if not usable:
+        words = content(topic)
+        if not usable or scope.is_vague(words):
             return self._abstain(read, intent, found, metrics)
         best, form = usable[0]
+        if scope.is_thin(words, self._index.words_of(best.concept)):
+            return _foreign(scope.FOREIGN)
         rivals = [m for m, _ in usable[1:] if not _same_answer(m.concept, best.concept)]
         margin = best.score - (rivals[0].score if rivals else 0.0)
         confidence = _confidence(best, margin)
         if confidence < ANSWER:
             return self._abstain(read, intent, found, metrics)
-        if not self._index.curated(read.rest, best.concept):
+        clear = best.exact and margin >= CLEAR_MARGIN and not _BENT.search(read.text.lower())
+        if clear:
+            confidence = max(confidence, CLEAR)
+        elif not self._index.curated(read.rest, best.concept):
             confidence *= self._support(topic, form, metrics)
         step, caveats, doubt = self._step(best.concept, form, read, catalogue)
         confidence *= doubt
+        if clear and not _honoured(read.shape, step):
+            confidence *= UNSUPPORTED
         return Plan(
             steps=(step,),
             intent=intent if intent != "clarify" else "metrics",
@@ -148,14 +175,14 @@ class OfflinePlanner:
         limit = slots.threshold_of(rest)
         used = slots.asks_used(rest)
         return (
-            _Read(question.text, rest, window, phrase.horizon_s, slots.shape_of(question.text), limit,
+            _Read(question.text, rest, window, phrase.horizon_s, phrase.back_s, slots.shape_of(rest if phrase.back_s else question.text), limit,
                   slots.quantile_of(rest), used),
             notes,
         )  # fmt: skip
 
     @staticmethod
-    def _service(text: str, catalogue: Catalogue, services: Iterable[str]) -> str:
-        """A live service that the question names."""
+    def _services(catalogue: Catalogue, services: Iterable[str]) -> dict[str, str]:
+        """Live services by their lower-case name."""
         known = {name.lower(): name for name in services}
         for metric in ("http_server_request_duration_seconds_count", "http_requests_total", "up"):
             table = catalogue.labels(metric) or {}
@@ -163,58 +190,46 @@ class OfflinePlanner:
                 for value in table.get(label, ()):
                     known.setdefault(value.lower(), value)
                     known.setdefault(value.rsplit("/", 1)[-1].lower(), value.rsplit("/", 1)[-1])
-        return next((known[w] for w in raw_tokens(text) if w in known), "")
+        return {word: name for word, name in known.items() if word not in _NOT_SERVICES and word not in STOP}
 
     # ------------------------------------------------------------ steps that are not metrics
 
-    def _special(self, question: Question, read: _Read, intent: str, service: str) -> tuple[PlanStep, float] | None:
-        """Steps over incidents, logs, traces, costs, changes; ``None`` where a metric is asked for."""
-        window = read.window
-        if intent == "cost":
-            return self._cost(question, read)
+    def _special(
+        self, question: Question, read: _Read, intent: str, service: str, topic: str
+    ) -> tuple[tuple[PlanStep, ...], float] | None:
+        """Steps over incidents, logs, traces, changes; ``None`` where a metric is asked for."""
+        window, low, words = read.window, question.text.lower(), set(content(topic))
         if intent == "action" and (action := _action(question.text, service)):
-            return action, 0.8
-        if intent == "change":
-            return ChangeStep(title="changes", service=service, window=window or Window(last_s=86400.0)), 0.85
+            return (action,), 0.8
+        if (words & CHANGED and words <= CHANGED | AROUND_CHANGE) or intent == "change":
+            span = window or Window(last_s=7 * 86400.0 if re.search(r"\b(?:last|latest|when)\b", low) else 86400.0)
+            return (ChangeStep(title="changes", service=service, window=span),), 0.85
         if intent == "discover":
-            low = question.text.lower()
-            what = "services" if re.search(r"\bservices?\b|\bcall", low) and "metric" not in low else "metrics"
-            return DiscoverStep(title=f"known {what}", what=what, words=" ".join(content(read.rest))[:200]), 0.7
+            what = "services" if re.search(r"\bservices?\b|\bcall|\bdepend", low) and "metric" not in low else "metrics"
+            return (DiscoverStep(title=f"known {what}", what=what, words=" ".join(content(read.rest))[:200]),), 0.7
         if intent == "logs":
-            error = re.search(r"\berrors?|exceptions?|stack ?traces?|fail\w*", read.rest.lower())
-            patterns = re.search(r"\bpatterns?|templates?|most (?:common|frequent)|top\b", read.rest.lower())
-            return LogStep(
-                title="log lines" + (f" of {service}" if service else ""), service=service,
-                contains=_quoted(question.text), min_severity=17 if error else 0, patterns=bool(patterns),
-                window=window or Window(),
-            ), 0.8 if service or error else 0.62  # fmt: skip
-        if intent == "traces":
-            return TraceStep(title="slowest spans", service=service, window=window or Window()), 0.75
-        low = question.text.lower()
-        if _INCIDENTS.search(low) and not service:
-            return IncidentStep(title="incidents", active_only="resolved" not in low and window is None,
-                                window=window or Window(last_s=86400.0)), 0.85  # fmt: skip
-        if service and intent == "investigate" and _EXPLAIN.search(low):
-            return ExplainStep(title=f"what is wrong with {service}", service=service, window=window or Window()), 0.9
-        return None
-
-    @staticmethod
-    def _cost(question: Question, read: _Read) -> tuple[PlanStep, float]:
-        low = question.text.lower()
-        month = Window(start_ms=time_phrases.find("this month", question.asked_ms, question.zone).window.start_ms,  # type: ignore[union-attr]
-                       words="this month")  # fmt: skip
-        if re.search(r"\b(forecast|month.?end|end of (?:the )?month|project\w*|expect\w*|will we (?:spend|pay|exceed)"
-                     r"|on budget|budget)\b", low):  # fmt: skip
-            return CostStep(title="expected cost of the month", what="forecast", window=month), 0.85
-        if re.search(
-            r"\b(anomal\w+|unusual|spike|unexpected|jump\w*|why .* (?:up|rise|rose|increas\w+|higher))\b", low
+            return (_logs(question, read, service),), _logs_confidence(words, service, read.rest)
+        if intent == "traces" or re.search(r"\bslow\w*\s+(?:operations?|transactions?|spans?)\b", low):
+            return (TraceStep(title="slowest spans", service=service, window=window or Window()),), 0.75
+        asks_why = intent == "investigate" and _EXPLAIN.search(low) is not None
+        if (
+            service
+            and asks_why
+            and not re.search(r"^\W*(?:any|are|is|were|list|show|which|how many)\b.*\b(?:incident|alert)", low)
         ):
-            return CostStep(
-                title="unusual cost", what="anomalies", window=read.window or Window(last_s=14 * 86400.0)
-            ), 0.8
-        group = next((column for pattern, column in _COST_GROUPS if re.search(pattern, low)), "ServiceName")
-        window = read.window or month
-        return CostStep(title="cost by " + _COLUMN_WORDS[group], group_by=(group,), window=window), 0.9
+            return (
+                ExplainStep(title=f"what is wrong with {service}", service=service, window=window or Window()),
+            ), 0.9
+        if _INCIDENTS.search(low):
+            over = re.search(r"\b(?:resolved|closed|past|history|were|was|happened|had)\b", low)
+            shown = IncidentStep(
+                title="incidents", service=service, active_only=not over and window is None,
+                window=window or Window(last_s=86400.0),
+            )  # fmt: skip
+            if not _HAPPENED.search(low):
+                return (shown,), 0.85
+            return (shown, ChangeStep(title="changes", service=service, window=shown.window)), 0.8
+        return None
 
     # ------------------------------------------------------------ metrics
 
@@ -245,6 +260,9 @@ class OfflinePlanner:
         if shape == "forecast":
             horizon = read.horizon_s or 4 * 3600.0
             return ForecastStep(title=title, promql=text, unit=unit, horizon_s=horizon, window=window), caveats, doubt
+        if read.back_s is not None and not flipped:
+            back = CompareStep(title=title, promql=text, unit=unit, bad=bad, back_s=read.back_s, window=window)
+            return back, caveats, doubt
         threshold = _threshold(concept, read, shape, flipped, caveats)
         return (
             MetricStep(
@@ -261,14 +279,22 @@ class OfflinePlanner:
             doubt,
         )
 
-    def _topic(self, text: str, service: str) -> str:
-        """The question without names of things, which are slots: the service, and words that look like host names."""
-        kept = []
-        for word in raw_tokens(_GROUPING.sub(" ", text)):
-            name = _NAMED.match(word) is not None and not self._index.knows(word)
-            if word != service.lower() and not name:
+    def _topic(self, text: str, services: Mapping[str, str]) -> tuple[str, list[str]]:
+        """The question without names of things, which are slots, misspelled words put right, and notes on those."""
+        kept, notes = [], []
+        text = _GROUPING.sub(" ", text)
+        named = any(word in services for word in raw_tokens(text))
+        for word in raw_tokens(text):
+            if word in services or (named and word in ("service", "services")) or word in _METHODS:
+                continue
+            if self._index.knows(word) or not content(word):
                 kept.append(word)
-        return " ".join(kept)
+            elif _NAMED.match(word) is None:
+                right = scope.spelled(word, self._index.vocabulary)
+                kept.append(right or word)
+                if right:
+                    notes.append(f"I read '{word}' as '{right}'.")
+        return " ".join(kept), notes
 
     def _support(self, topic: str, form: Form, metrics: Mapping[str, MetricMetadata]) -> float:
         """Whether names and help of the live metrics speak for the same metrics: a second, independent witness."""
@@ -289,6 +315,10 @@ class OfflinePlanner:
             f"{c.title}: none of the needed metrics exist here ({', '.join(c.metrics)})." for c in missing
         )  # fmt: skip
         clarify = ""
+        if found and not any(self._index.knows(w) for w in raw_tokens(read.rest)):
+            return _foreign(scope.FOREIGN)
+        if not found and content(read.rest) and not near:
+            return _foreign(scope.FOREIGN)
         if not content(read.rest) or intent == "clarify":
             clarify = "Which service, host or metric do you mean?"
         elif not metrics:
@@ -301,26 +331,70 @@ class OfflinePlanner:
 
 _INCIDENTS = re.compile(
     r"\b(incidents?|alerts?|outages?|on fire|firing|any(?:thing)? (?:wrong|problems?|issues?|broken)"
-    r"|everything (?:ok|okay"
-    r"|fine|healthy|alright)|what(?:'s| is) (?:broken|wrong)(?! with)|are we ok)\b"
+    r"|(?:everything|all|things|we) (?:is |are )?(?:ok|okay|fine|healthy|alright|good|up|running|working|green)\b"
+    r"|what(?:'s|s| is) (?:broken|wrong|going on|happening)(?! with)|are we ok|what (?:all )?happened)\b|^\W*status\W*$"
 )
+_HAPPENED = re.compile(r"\bwhat (?:all )?happened\b")
+_NOT_SERVICES = frozenset(
+    "node nodes host hosts service services instance pod container job server database db app api web".split()
+)
+"""Names of scrape jobs and the like that are words for kinds of things."""
+_METHODS = frozenset("post put patch delete head options".split())
+CHANGED = frozenset(fold(w) for w in "change changes changed deploy deployment deployments rollout rolled shipped config"
+                    " configuration rollback released".split())  # fmt: skip
+AROUND_CHANGE = frozenset(
+    fold(w)
+    for w in "feature features flag flags roll rolling new version versions event events something someone anybody somebody"
+    " push pushed production prod team infrastructure config configuration setting settings happen happened latest"
+    " service services affect affected deployer history release releases".split()
+)
+"""What may stand beside a word of change in a question about deploys and configuration, and nothing else."""
 _EXPLAIN = re.compile(
     r"\b(wrong|why|root cause|investigate|diagnose|troubleshoot|debug|explain|what happened|problem|issues?|broken"
     r"|going on|cause|failing|crash\w*|down|up with|healthy|ok|okay|matter)\b"
 )
-_COST_GROUPS = (
-    (r"\bregions?\b", "RegionId"), (r"\b(?:accounts?|teams?|subscriptions?|projects?)\b", "SubAccountName"),
-    (r"\bresources?\b", "ResourceId"), (r"\bcategor(?:y|ies)\b", "ServiceCategory"),
-    (r"\bproviders?\b", "ServiceProviderName"),
-)  # fmt: skip
-_COLUMN_WORDS = {
-    "ServiceName": "service", "RegionId": "region", "SubAccountName": "account", "ResourceId": "resource",
-    "ServiceCategory": "category", "ServiceProviderName": "provider",
-}  # fmt: skip
+_GROUPING = re.compile(
+    r"\b(?:per|by|for each|for every)\s+(?:http\s+)?(?:services?|jobs?|instances?|routes?|endpoints?|paths?|urls?|methods?"
+    r"|status(?:\s+codes?)?|codes?|queues?)\b"
+)
+_NAMED = re.compile(r"^[a-z][\w.:/-]*\d[\w.:/-]*$|^[a-z][\w]*[-/][\w.:/-]+$")
 
 
-_GROUPING = re.compile(r"\b(?:per|by|for each)\s+(?:service|job|instance)s?\b")
-_NAMED = re.compile(r"^[a-z][\w.:/-]*\d[\w.:/-]*$|^[a-z][\w]*-[\w.:/-]+$")
+_BENT = re.compile(r"\b(?:not|n't|never|without|except|besides|excluding|other than|neither|nor|both)\b|n't\b")
+"""Words that turn a question into another one, though they are no part of what is measured."""
+
+
+def _honoured(asked: Shape | None, step: PlanStep) -> bool:
+    """Whether the step has the shape that was asked for, where another one would be another question."""
+    if asked in ("change", "age", "forecast") and isinstance(step, MetricStep):
+        return step.shape == asked
+    return True
+
+
+def _foreign(said: str) -> Plan:
+    return Plan(intent="clarify", confidence=0.05, planner=NAME, clarify=said, suggestions=scope.EXAMPLES)
+
+
+def _logs(question: Question, read: _Read, service: str) -> LogStep:
+    low = read.rest.lower()
+    error = re.search(r"\berrors?|exceptions?|stack ?traces?|fail\w*", low)
+    warning = re.search(r"\bwarn\w*", low)
+    patterns = re.search(r"\bpatterns?|templates?|most (?:common|frequent)|top\b", low)
+    return LogStep(
+        title="log lines" + (f" of {service}" if service else ""), service=service, contains=_quoted(question.text),
+        min_severity=17 if error else 13 if warning else 0, patterns=bool(patterns), window=read.window or Window(),
+    )  # fmt: skip
+
+
+_LOG_WORDS = frozenset(fold(w) for w in "log logs line lines error errors exception exceptions message messages warning warnings"
+                       " stack trace stacktrace entry entries contain containing search pattern patterns common frequent"
+                       " fail failed tail newest latest say saying output".split())  # fmt: skip
+
+
+def _logs_confidence(words: set[str], service: str, rest: str) -> float:
+    if words <= _LOG_WORDS or _quoted(rest):
+        return 0.9
+    return 0.8 if service else 0.62
 
 
 def _quoted(text: str) -> str:

@@ -26,6 +26,8 @@ class Match:
     concept: Concept
     score: float
     recall: float
+    exact: bool = False
+    """Whether the question's words are those of one of its phrases, none missing and none besides."""
 
 
 class WordIndex:
@@ -79,6 +81,21 @@ class ConceptIndex:
         parts = content(word)
         return bool(parts) and all(p in self._idf for p in parts)
 
+    def words_of(self, concept: Concept) -> frozenset[str]:
+        """Folded words that a concept is spoken of with."""
+        return self._known[self.concepts.index(concept)] | concept.all_domains
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Words of all concepts' phrases, as written; what spelling is checked against."""
+        return frozenset(
+            w
+            for c in self.concepts
+            for p in (*c.say, *c.ask, c.title)
+            for w in raw_tokens(p)
+            if len(w) > 3 and w.isalpha()
+        )
+
     @staticmethod
     def curated(text: str, concept: Concept) -> bool:
         """Whether the question is, word for word, one that the concept lists: then its meaning was decided by us."""
@@ -97,7 +114,7 @@ class ConceptIndex:
         found = []
         for i, concept in enumerate(self.concepts):
             own = asked & concept.all_domains
-            best = 0.0
+            best, exact = 0.0, False
             for phrase in self._phrases[i]:
                 hit = phrase & asked
                 if not hit:
@@ -105,11 +122,12 @@ class ConceptIndex:
                 precision = self._weight(hit) / self._weight(phrase)
                 recall = self._weight(hit | own) / total
                 best = max(best, 2 * precision * recall / (precision + recall))
+                exact = exact or (phrase <= asked and asked - phrase <= own)
             recall = self._weight((self._known[i] & asked) | own) / total
             if not recall:
                 continue
             score = 0.6 * best + 0.2 * recall + 0.2 * bm25[i] / top
-            found.append(Match(concept, score * self._domain_factor(concept, named), recall))
+            found.append(Match(concept, score * self._domain_factor(concept, named), recall, exact))
         return sorted(found, key=lambda m: -m.score)[:limit]
 
     @staticmethod

@@ -11,6 +11,9 @@ from aiops.core.query import Window
 SERVICE_LABELS = ("service_name", "service", "app", "job")
 STATUS_LABELS = ("code", "status", "status_code", "http_status_code")
 
+_FIT_RANGES = ((3600, "1h"), (86_400, "6h"), (3 * 86_400, "1d"), (8 * 86_400, "2d"))
+"""Horizon in seconds and the range a straight line is fitted to: a third of the horizon or so, a week at most."""
+
 
 def fill(
     text: str,
@@ -30,7 +33,7 @@ def fill(
         text = re.sub(r'container!=""', "", text).replace("{}", "")
         text = text.replace("namespace, pod, container", ", ".join(keep))
     horizon = int(horizon_s or 4 * 3600)
-    back = "1h" if horizon <= 3600 else "6h" if horizon <= 86400 else "1d"
+    back = next((r for upto, r in _FIT_RANGES if horizon <= upto), "7d")
     counting = f"{max(1, int(window.last_s / 60))}m" if window and window.start_ms is None else "1h"
     shown = 0.95 if quantile is None else quantile
     for mark, value in (

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiops.agent.catalogue import LabelValues
-from aiops.agent.words import raw_tokens
+from aiops.agent.words import STOP, raw_tokens
 from aiops.core.query import Shape
 
 _OVER = (
@@ -30,7 +30,7 @@ _BYTES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi
 _SHAPES: tuple[tuple[Shape, re.Pattern[str]], ...] = (
     ("forecast", re.compile(
         r"\b(forecast|predict(?:ed|ion)?|projected|on track to|heading (?:for|to)|going to (?:run|fill|be full|hit)"
-        r"|about to (?:run out|fill)|at this (?:rate|pace)|(?:when|how (?:long|soon)|will)\b.*"
+        r"|about to (?:run out|fill)|(?:do|does) (?:we|any|the|\w+) .*\brun out\b|at this (?:rate|pace)|(?:when|how (?:long|soon)|will)\b.*"
         r"\b(?:full|fill|run out|exhaust\w*|out of|reach|hit|last))\b|\bbefore\b.*\b(?:full|runs? out|fills? up)\b"
         r"|\bfills? up (?:in|within|by)\b")),
     ("age", re.compile(r"\b(how old|how long ago|how long (?:has|have|is|since)|time since|age of|when (?:was|did|were)"
@@ -133,10 +133,17 @@ def group_of(text: str, known: Mapping[str, LabelValues | None]) -> str:
     for match in re.finditer(r"\b(?:per|by|for each|for every)\s+([a-z_]+)\b", text.lower()):
         word = match.group(1)
         wanted: tuple[str, ...] = next((names for place, names, _ in _PLACES if place == word.rstrip("s")), ())
-        found = [name for name in (word, word.rstrip("s"), *wanted) if name in shared]
+        single = word.rstrip("s") if not word.endswith("ss") and word != "status" else word
+        single = _SAME_LABEL.get(single, single)
+        found = [name for name in (word, single, *wanted) if name in shared]
+        found += sorted(name for name in shared if name.endswith(f"_{single}") or f"_{single}_" in name)
         if found:
             return str(found[0])
     return ""
+
+
+_SAME_LABEL = {"endpoint": "route", "path": "route", "url": "route", "code": "status", "verb": "method"}
+"""Words that people group by, and the word in the label's name."""
 
 
 def asks_used(text: str) -> bool:
@@ -163,10 +170,10 @@ def labels_of(text: str, known: Mapping[str, LabelValues | None], spoken: Iterab
     skip = set(spoken)
     equal: dict[str, str] = {}
     for word in dict.fromkeys(words):
-        if word in skip or (word not in low and not _NAME.match(word)):
+        if word in skip:
             continue
         name, value = _lookup(word, shared)
-        if name and name not in equal:
+        if name and name not in equal and _meant(word, name, value, text):
             equal[name] = value
     unknown: list[str] = []
     for _, names, pattern in _PLACES:
@@ -180,9 +187,45 @@ def labels_of(text: str, known: Mapping[str, LabelValues | None], spoken: Iterab
     return LabelSlots(tuple(sorted(equal.items())), tuple(unknown), tuple(low[n] for n in near))
 
 
+_NOUNS = frozenset(
+    "host hosts node nodes server service services instance pod container job queue device vm cpu disk memory network"
+    " database cluster namespace deployment route method status code state mode app".split()
+)
+"""Words for kinds of things: as a value they are meant only where written as one."""
+
+
+def _meant(word: str, name: str, value: str, text: str) -> bool:
+    """Whether a word of the question names this label's value, rather than being plain English.
+
+    A value of a label that names things (a service, a host) is meant by its name alone; one that enumerates states or
+    methods, and any that is an everyday word, only where written as a value: quoted, in its own upper case, beside the
+    label's word ("method get"), or before what it describes ("GET requests").
+    """
+    mark = re.escape(word)
+    if re.search(rf"\b(?:which|what|each|every|any|per|no|how many)\s+{mark}\b", text, re.IGNORECASE):
+        return False
+    if name in _ORDER and word not in STOP and word not in _NOUNS:
+        return True
+    if not word.isalpha():
+        return True
+    if re.search(rf"[\"“'‘`]{mark}[\"”'’`]", text, re.IGNORECASE):
+        return True
+    if value.isupper() and len(value) > 1 and not text.isupper() and re.search(rf"\b{re.escape(value)}\b", text):
+        return True
+    kind = "|".join(re.escape(part) for part in {name, *name.split("_")} if len(part) > 2)
+    if re.search(rf"\b(?:{kind})\s*(?:=|is|of|:)?\s*{mark}\b", text, re.IGNORECASE):
+        return True
+    beside = rf"{kind}|requests|calls" if "method" in name else kind
+    return (
+        word not in STOP | {"all"}
+        and re.search(rf"\b{mark}\s+(?:{beside})\b", text, re.IGNORECASE) is not None
+        or ("method" in name and re.search(rf"\b{mark}\s+(?:requests|calls)\b", text, re.IGNORECASE) is not None)
+    )
+
+
 _ORDER = (
     "service_name", "service", "app", "instance", "node", "host", "namespace", "pod", "deployment", "container",
-    "datname", "device", "mountpoint", "job",
+    "datname", "device", "mountpoint", "queue", "topic", "http_route", "route", "job",
 )  # fmt: skip
 
 
@@ -191,6 +234,8 @@ def _lookup(word: str, shared: Mapping[str, set[str]]) -> tuple[str, str]:
     ordered = [n for n in _ORDER if n in shared] + sorted(set(shared) - set(_ORDER))
     for name in ordered:
         for value in shared[name]:
-            if value.lower() == word or (name == "instance" and value.rsplit(":", 1)[0].lower() == word):
+            if value.lower().strip("/") == word.strip("/") != "" or (
+                name == "instance" and value.rsplit(":", 1)[0].lower() == word
+            ):
                 return name, value
     return "", ""

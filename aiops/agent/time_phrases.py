@@ -1,9 +1,14 @@
-"""Time phrases to windows: "last 2 hours", "yesterday", "this week", "since 10:30", in the asker's zone."""
+"""Time phrases to windows, horizons and earlier times to compare with, in the asker's zone.
+
+"last 2 hours", "yesterday", "since 10:30" look back; "by Friday", "in 3 days", "will … this week" look ahead;
+"vs last week" and "than yesterday" name the time to compare with.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -25,8 +30,36 @@ _HORIZON = re.compile(
     rf"\b(?:with)?in\s+(?:the\s+)?(?:next|coming)\s+(?:{_COUNT}\s*)?{_UNIT}\b|\b(?:with)?in\s+{_COUNT}\s*{_UNIT}\b"
     rf"|\bnext\s+(?:{_COUNT}\s*)?{_UNIT}\b"
 )
+_WEEKDAY = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)"
+_WILL = re.compile(
+    r"\b(?:will|won't|gonna|going to|about to|forecast\w*|predict\w*|project(?:ed|ion)|on track|heading|expect\w*|estimate\w*"
+    r"|(?:do|does|might|could) \w+ (?:run out|fill|exceed|hit|reach))\b"
+)
+_AHEAD = re.compile(
+    rf"\b(?:(?:by|until|before|for|on)\s+)?(?:the\s+)?(tomorrow)\b"
+    rf"|\b(?:by|until|before)\s+(?:the\s+)?(?:end of\s+(?:the\s+|this\s+)?)?(today|tonight|day|week|month|year"
+    rf"|(?:the )?weekend|{_WEEKDAY})\b"
+)
+_AHEAD_IF_WILL = re.compile(
+    rf"\b(?:(?:on|over|during|within|for|later)\s+)?((?:the |this )?weekend|this (?:week|month|year)|today|tonight|{_WEEKDAY})\b"
+)
+_EARLIER = (
+    rf"(yesterday|last (?:week|month|night|{_WEEKDAY[3:-1]})|(?:the )?(?:week|month|day|hour) before|usual|normal"
+    rf"|(?:{_COUNT}\s*{_UNIT})\s+(?:ago|earlier|before))"
+)
+_COMPARE = re.compile(
+    rf"\b(?:(?:today|now|this (?:week|month|hour))\s+)?(?:(?:as\s+)?(?:compared?|comparing|relative)\s+(?:to|with|against)|vs\.?|versus|against"
+    rf"|(?:(?:higher|lower|slower|faster|worse|better|more|less|greater|fewer|busier|larger|smaller|different)\s+)?(?:than|from))"
+    rf"\s+(?:the\s+)?(?:same (?:time|hour|day)\s+)?{_EARLIER}"
+)
+_COMPARE_PAIR = re.compile(rf"\bcompare\b(.*?)\b(?:with|to|and|against)\s+{_EARLIER}")
+_OVER_PERIOD = re.compile(r"\b(hour|day|week|month)[ -](?:over|on)[ -](?:hour|day|week|month)\b")
+_BETWEEN = re.compile(r"\b(?:between|from)\s+(\d{1,2}):(\d{2})\s+(?:and|to|until)\s+(\d{1,2}):(\d{2})\b")
+_MOMENT = re.compile(rf"\b{_COUNT}\s*{_UNIT}\s+ago\b")
 _CALENDAR = re.compile(
-    r"\b(?:(?:on|during|for)\s+)?(today|yesterday|tonight|this morning|this (?:week|month|year)"
+    r"\b(?:(?:on|during|for|over|of)\s+)?(last night|overnight|yesterday (?:morning|afternoon|evening|night)"
+    r"|(?:the |last )?weekend"
+    r"|today|yesterday|tonight|this morning|this (?:week|month|year)"
     r"|last (?:monday|tuesday|wednesday|thursday|friday|saturday|sunday))\b"
 )
 _SINCE = re.compile(r"\bsince\s+(?:(\d{1,2}):(\d{2})|(midnight|yesterday|monday|tuesday|wednesday|thursday|friday"
@@ -43,6 +76,8 @@ class TimePhrase:
     rest: str
     horizon_s: float | None = None
     since_deploy: bool = False
+    back_s: float | None = None
+    """How far back lies what is to be compared with, in seconds."""
 
 
 def seconds(count: str | None, unit: str) -> float:
@@ -54,13 +89,67 @@ def seconds(count: str | None, unit: str) -> float:
 
 
 def find(text: str, now_ms: int, zone: str = "UTC") -> TimePhrase:
-    """The first time phrase of a question. A phrase about the future becomes a horizon."""
+    """The first time phrase of a question. A phrase about the future becomes a horizon, an earlier time to compare
+    with becomes ``back_s``."""
     low = text.lower()
+    back = None
+    if match := _COMPARE.search(low):
+        back = _back(match.group(1), match.groups()[1:], now_ms, zone)
+        low = _cut(low, match)
+    elif match := _COMPARE_PAIR.search(low):
+        back = _back(match.group(2), match.groups()[2:], now_ms, zone)
+        low = f"{low[: match.start()]} {match.group(1)} {low[match.end() :]}"
+    elif match := _OVER_PERIOD.search(low):
+        back = float(SECONDS[match.group(1)])
+        low = _cut(low, match)
+    found = _find(low, now_ms, zone)
+    return found if back is None else replace(found, back_s=back)
+
+
+def _back(word: str, counted: Sequence[str | None], now_ms: int, zone: str) -> float:
+    """Seconds back to the earlier time; what is usual is taken from a week ago."""
+    count, unit = counted[0], counted[1]
+    if unit is not None:
+        return seconds(count, unit)
+    for name in ("hour", "week", "month"):
+        if name in word:
+            return float(SECONDS[name])
+    if word in ("usual", "normal"):
+        return float(SECONDS["week"])
+    if word.removeprefix("last ") in _DAYS:
+        day = _midnight(now_ms, zone)
+        return 86400.0 * ((day.weekday() - _DAYS.index(word.removeprefix("last "))) % 7 or 7)
+    return 86400.0
+
+
+def _horizon(word: str, now_ms: int, zone: str) -> float:
+    """Seconds to the end of the named day, week, month or year; at least a minute."""
+    day = _midnight(now_ms, zone)
+    word = word.removeprefix("the ").removeprefix("this ")
+    if word in ("today", "tonight", "day"):
+        end = day + timedelta(days=1)
+    elif word == "tomorrow":
+        end = day + timedelta(days=2)
+    elif word in ("week", "weekend"):
+        end = day + timedelta(days=7 - day.weekday())
+    elif word == "month":
+        end = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+    elif word == "year":
+        end = day.replace(year=day.year + 1, month=1, day=1)
+    else:
+        end = day + timedelta(days=(_DAYS.index(word) - day.weekday()) % 7 + 1)
+    return max(60.0, (_ms(end) - now_ms) / 1000)
+
+
+def _find(low: str, now_ms: int, zone: str) -> TimePhrase:
     horizon = None
     if match := _HORIZON.search(low):
         groups = [g for g in match.groups() if g]
         unit = groups[-1]
         horizon = seconds(groups[0] if len(groups) > 1 else None, unit)
+        low = _cut(low, match)
+    elif (match := _AHEAD.search(low)) or (_WILL.search(low) and (match := _AHEAD_IF_WILL.search(low))):
+        horizon = _horizon(next(g for g in match.groups() if g), now_ms, zone)
         low = _cut(low, match)
     if match := _DEPLOY.search(low):
         return TimePhrase(None, _cut(low, match), horizon, True)
@@ -70,6 +159,10 @@ def find(text: str, now_ms: int, zone: str = "UTC") -> TimePhrase:
         if count is None and unit in ("week", "month", "year") and "past" not in words:
             return TimePhrase(_previous(unit, now_ms, zone, words), _cut(low, match), horizon)
         return TimePhrase(Window(last_s=seconds(count, unit), words=words[:80]), _cut(low, match), horizon)
+    if match := _BETWEEN.search(low):
+        return TimePhrase(_between(match, now_ms, zone), _cut(low, match), horizon)
+    if match := _MOMENT.search(low):
+        return TimePhrase(_around(match, now_ms), _cut(low, match), horizon)
     if match := _SINCE.search(low):
         return TimePhrase(_since(match, now_ms, zone), _cut(low, match), horizon)
     if match := _CALENDAR.search(low):
@@ -117,6 +210,16 @@ def _calendar(word: str, now_ms: int, zone: str) -> Window:
     day = _midnight(now_ms, zone)
     if word == "yesterday":
         return Window(start_ms=_ms(day - timedelta(days=1)), end_ms=_ms(day), words=word)
+    if word in ("last night", "overnight", "yesterday evening", "yesterday night"):
+        night = day - timedelta(hours=6)
+        return Window(start_ms=_ms(night), end_ms=min(now_ms, _ms(day + timedelta(hours=8))), words=word)
+    if word.startswith("yesterday "):
+        noon = day - timedelta(hours=12)
+        first = noon - timedelta(hours=12) if word.endswith("morning") else noon
+        return Window(start_ms=_ms(first), end_ms=_ms(first + timedelta(hours=12)), words=word)
+    if word.endswith("weekend"):
+        start = day - timedelta(days=(day.weekday() - 5) % 7)
+        return Window(start_ms=_ms(start), end_ms=min(now_ms, _ms(start + timedelta(days=2))), words=word)
     if word == "this week":
         return Window(start_ms=week_start(now_ms, zone), words=word)
     if word == "this month":
@@ -128,6 +231,33 @@ def _calendar(word: str, now_ms: int, zone: str) -> Window:
         start = day - timedelta(days=back)
         return Window(start_ms=_ms(start), end_ms=_ms(start + timedelta(days=1)), words=word)
     return Window(start_ms=_ms(day), words=word)
+
+
+def _between(match: re.Match[str], now_ms: int, zone: str) -> Window:
+    hours = [int(match.group(i)) for i in (1, 3)]
+    minutes = [int(match.group(i)) for i in (2, 4)]
+    words = match.group(0)
+    if max(hours) > 23 or max(minutes) > 59:
+        return Window(words=words)
+    day = _midnight(now_ms, zone)
+    start, end = (day.replace(hour=h, minute=m) for h, m in zip(hours, minutes, strict=True))
+    if end <= start:
+        start -= timedelta(days=1)
+    if _ms(start) > now_ms:
+        start, end = start - timedelta(days=1), end - timedelta(days=1)
+    return Window(start_ms=_ms(start), end_ms=_ms(end), words=words)
+
+
+def _around(match: re.Match[str], now_ms: int) -> Window:
+    """A while around a moment that lies back, wider the longer ago it was."""
+    back = seconds(match.group(1), match.group(2))
+    half = max(300.0, back / 10)
+    at = now_ms - int(back * 1000)
+    return Window(
+        start_ms=max(0, at - int(half * 1000)),
+        end_ms=max(1000, min(now_ms, at + int(half * 1000))),
+        words=match.group(0)[:80],
+    )
 
 
 def _since(match: re.Match[str], now_ms: int, zone: str) -> Window:

@@ -19,6 +19,7 @@ FREE = {"web-1": 0.42, "web-2": 0.31, "db-1": 0.04}
 CASES: list[dict[str, Any]] = [
     case
     for path in sorted(Path(__file__).parent.joinpath("cases").glob("*.yaml"))
+    if not path.name.startswith("plans_")
     for case in yaml.safe_load(path.read_text(encoding="utf-8"))
 ]
 

@@ -1,0 +1,87 @@
+"""What the assistant answers about at all: the gate before planning. No answer is better than one to another question."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+
+from aiops.agent.words import content, fold
+
+FOREIGN = (
+    "I don't know that; I can only answer about what is watched here: hosts, services and their requests, logs, traces, "
+    "incidents, changes and costs."
+)
+NO_ORDERS = (
+    "I don't take that as a question: my rules cannot be changed in a question, I keep no secrets to show, and I delete "
+    "nothing."
+)
+EXAMPLES = (
+    "what is wrong right now?",
+    "which hosts are low on disk?",
+    "what changed today?",
+    "what did we spend this week?",
+)
+
+_ORDERS = re.compile(
+    r"\b(?:ignore|disregard|forget|override|bypass|skip)\b.{0,40}\b(?:instructions?|rules?|prompts?|polic(?:y|ies)|guard\w*"
+    r"|previous|above)\b"
+    r"|^\W*(?:system|assistant|developer)\s*:|\byou are now\b|\bpretend (?:to be|you)\b|\bact as (?:a|an|my)\b"
+    r"|\b(?:reveal|show|print|give|tell|display|repeat|dump)\b.{0,40}\b(?:passwords?|secrets?|credentials?|api keys?"
+    r"|private keys?|system prompt|your (?:prompt|instructions))\b"
+    r"|^\W*(?:(?:please|now|and)\s+)*(?:drop|delete|truncate|wipe|erase|destroy)\b|\bdrop (?:all |the )?tables?\b|\brm -rf\b",
+    re.IGNORECASE,
+)
+_TASKS = re.compile(
+    r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:(?:write|compose|draft|generate|code|implement|refactor|translate|sing"
+    r"|recommend|book|order|buy|cook|draw)\s+(?:me\s+)?(?:a|an|some|this|my|the|us|\w+\s+to)\b"
+    r"|tell me (?:a|an|another) \w+$|tell us (?:a|an) \w+$)"
+    r"|^\W*(?:hi|hello|hey|thanks?(?: you)?|good (?:morning|evening|night)|bye)\W*$"
+    r"|\b(?:you|your|yourself)\b.*\b(?:name|old|love|feel|feeling|born|favou?rite|human|alive)\b"
+    r"|\b(?:old|name|love|feel|human|alive)\b.*\byou(?:rself)?\b",
+    re.IGNORECASE,
+)
+_WEAK = frozenset(
+    fold(w)
+    for w in (
+        "time times mean meaning average point points user users people drop use used full hot fast slow old age large size"
+        " system point table tables line lines big long short free left small half total write read live living name world"
+        " open close run running state type kind good bad new work works"
+    ).split()
+)
+"""Words that fit many things, none of them by itself: without a companion they name no concept."""
+
+
+def refusal(text: str) -> str:
+    """What to say to orders about the assistant itself and to tasks of another kind; empty for a question."""
+    if _ORDERS.search(text):
+        return NO_ORDERS
+    return FOREIGN if _TASKS.search(text) else ""
+
+
+def is_thin(asked: Collection[str], known: Collection[str]) -> bool:
+    """Whether what is understood of a question is only words that fit anything, beside words that nothing knows.
+
+    Args:
+        asked: folded content words of the question without names of things.
+        known: those that the best concept is spoken of with.
+    """
+    understood = set(asked) & set(known)
+    return not (understood - _WEAK) and bool(set(asked) - understood)
+
+
+def is_vague(asked: Collection[str]) -> bool:
+    """Whether a question consists of such words alone."""
+    plain = {fold(w) for w in ("slow", "full", "hot", "fast")}
+    return bool(asked) and set(asked) <= _WEAK - plain
+
+
+def spelled(word: str, vocabulary: Collection[str]) -> str:
+    """The known word that a misspelled one stands for; empty where none is near or several are as near."""
+    if len(word) < 5 or not word.isalpha():
+        return ""
+    same_letters = [w for w in vocabulary if w != word and len(w) == len(word) and sorted(w) == sorted(word)]
+    if len(same_letters) == 1:
+        return same_letters[0]
+    near = difflib.get_close_matches(word, [w for w in vocabulary if w[:1] == word[:1]], n=2, cutoff=0.86)
+    return near[0] if near and (len(near) == 1 or content(near[0]) == content(near[1])) else ""

@@ -1,0 +1,26 @@
+"""Questions as people type them, and the plan each must get: step, window, labels; never sure of a wrong one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aiops.agent.catalogue import KnownCatalogue
+from aiops.agent.planner_offline import OfflinePlanner
+from tests.evals import plans
+
+
+@pytest.fixture(scope="module")
+def planner() -> OfflinePlanner:
+    return OfflinePlanner()
+
+
+@pytest.fixture(scope="module")
+def known() -> KnownCatalogue:
+    return plans.catalogue()
+
+
+@pytest.mark.parametrize("case", plans.cases(), ids=lambda c: f"{c.get('after', '')}>{c['ask']}".lstrip(">"))
+def test_plan(case: dict[str, Any], planner: OfflinePlanner, known: KnownCatalogue) -> None:
+    assert list(plans.misses(case, plans.plan(planner, known, case))) == []
