@@ -227,9 +227,17 @@ def _cost(found: Found) -> str:
         return _trouble(e) or f"{none}{why} [{e.id}]"
     if step.what == "forecast":
         i = {f.name: n for n, f in enumerate(e.figures)}
-        return (f"**{{{e.id}.f{i['expected']}}}** is expected for this month (90 % between "
+        of = f" for {', '.join(plain(value) for value in step.where.values())}" if step.where else ""
+        head = (f"**{{{e.id}.f{i['expected']}}}** is expected for this month{of} (90 % between "
                 f"{{{e.id}.f{i['lower']}}} and "
                 f"{{{e.id}.f{i['upper']}}}); {{{e.id}.f{i['spent so far']}}} are spent so far. [{e.id}]")  # fmt: skip
+        rows = [
+            f"- budget {{{e.id}.f{n}.label.budget}}: {{{e.id}.f{n}}}, expected {{{e.id}.f{n + 1}}} "
+            f"({{{e.id}.f{n}.label.state}})"
+            for n, f in enumerate(e.figures)
+            if f.name == "budget"
+        ]
+        return "\n".join([head, *rows])
     if step.what == "anomalies":
         rows = [
             f"- {{{e.id}.f{n + 3}}}: {{{e.id}.f{n}.of}} {{{e.id}.f{n}}} instead of {{{e.id}.f{n + 1}}} "
@@ -245,9 +253,9 @@ def _cost_summary(step: CostStep, e: Evidence) -> str:
     when = f" {plain(step.window.words)}" if step.window.words else ""
     days = named(e, "days")
     one = days is not None and e.figures[days].value == 1
-    head = (
-        f"**{{{e.id}.f{named(e, 'total')}}}** was spent{when}, over {{{e.id}.f{days}}} complete day{'' if one else 's'}"
-    )
+    many = "" if one else "s"
+    on = f" on {', '.join(plain(value) for value in step.where.values())}" if step.where else ""
+    head = f"**{{{e.id}.f{named(e, 'total')}}}** was spent{on}{when}, over {{{e.id}.f{days}}} complete day{many}"
     before, change = named(e, "total before"), named(e, "change")
     if before is not None and change is not None:
         more = e.figures[change].value >= 0

@@ -114,7 +114,13 @@ class Assistant:
             except AiopsError as error:
                 log.warning("the LLM planner was left aside: %s", error.message)
                 said.append(f"The LLM planner could not be used ({error.message}), so the offline planner answered.")
-        plan = self._offline.plan(question, catalogue, self._last_deploy(question), self._services(question))
+        plan = self._offline.plan(
+            question,
+            catalogue,
+            self._last_deploy(question),
+            self._services(question),
+            lambda: self._executor.bill(question.principal, question.asked_ms),
+        )
         try:
             self._validator.check(plan, catalogue, question.asked_ms)
             return plan, self._executor.run(plan, asking, catalogue, tell)

@@ -98,6 +98,10 @@ class Executor:
         rows = [i for status in states for i in self._incidents.list(principal, status, 100)]
         return tuple(sorted(set().union(*map(touched, rows))))
 
+    def bill(self, principal: Principal, now_ms: int) -> dict[str, tuple[str, ...]]:
+        """What the bills of the past months hold by column, those with most spent first; empty without costs."""
+        return self._costs.names(principal, now_ms) if self._costs is not None else {}
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 

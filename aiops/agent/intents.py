@@ -19,15 +19,18 @@ def _any(words: str) -> re.Pattern[str]:
 
 
 _COST = _any(
-    r"(?:do|did|are) we pay(?:ing)?|paid|overspend\w*|pric(?:e|es|ey|iest)|costl\w+|spend|spent|spending|costs?|bills?|billing|invoice|budgets?|money|dollars|euros?|expens\w+"
+    r"(?:do|did|are) we pay(?:ing)?|paid|overspend\w*|pric(?:e|es|ey|iest)|costl\w+|spend|spent|spending|costs?"
+    r"|bills?|billing|invoice|budgets?|money|dollars|euros?|expens\w+"
 )
 _ACTION = re.compile(
-    r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:restart|reboot|roll ?back|scale|silence|mute|drain|cordon|kill)\b",
+    r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:restart|reboot|roll ?back|scale|silence|mute|drain|cordon"
+    r"|kill)\b",
     re.IGNORECASE,
 )
 _CHANGE = _any(r"what(?: has|'s| have)? changed|recent changes|(?:recent|latest|last) deploy\w*|who deployed|deployed")
 _DISCOVER = _any(
-    r"(?:what|which) metrics|what (?:does|do) [\w-]+ (?:depend|rely) on|what depends on|dependencies of|list (?:all )?(?:the )?metrics|what can (?:i|you)|help|available metrics"
+    r"(?:what|which) metrics|what (?:does|do) [\w-]+ (?:depend|rely) on|what depends on|dependencies of"
+    r"|list (?:all )?(?:the )?metrics|what can (?:i|you)|help|available metrics"
     r"|(?:which|what) services (?:do|are there|exist|run|we)|list (?:all )?(?:the |our )?services"
     r"|service map|call graph|who calls"
 )

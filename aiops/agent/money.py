@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiops.agent import time_phrases
-from aiops.agent.words import content, fold, raw_tokens
+from aiops.agent.words import content, group, raw_tokens
 from aiops.core.query import CostStep, Question, Window
 
 Bill = Mapping[str, Sequence[str]]
 """FOCUS column to its values in the stored bills, those with most spent first."""
 
 _FORECAST = re.compile(
-    r"\b(?:forecast\w*|predict\w*|month.?end|end of (?:the |this )?month|project(?:ed|ion)\w*|expect\w*|estimat\w*|will|going to"
+    r"\b(?:forecast\w*|predict\w*|month.?end|end of (?:the |this )?month|project(?:ed|ion)\w*|expect\w*"
+    r"|estimat\w*|will|going to"
     r"|gonna|budgets?|on track|overspend\w*|run rate)\b"
 )
 _UNUSUAL = re.compile(
-    r"\b(?:anomal\w+|unusual\w*|spik\w+|unexpected\w*|jump\w*|surpris\w+|outliers?|weird|strange|why .*\b(?:up|rise|rose|increas\w+"
+    r"\b(?:anomal\w+|unusual\w*|spik\w+|unexpected\w*|jump\w*|surpris\w+|outliers?|weird|strange|why .*\b(?:up"
+    r"|rise|rose|increas\w+"
     r"|higher|so (?:much|high|expensive)|more))\b"
 )
 _GROUPS = (
@@ -30,21 +32,7 @@ COLUMN_WORDS = {
     "ServiceName": "service", "RegionId": "region", "SubAccountName": "account", "ResourceId": "resource",
     "ServiceCategory": "category", "ServiceProviderName": "provider",
 }  # fmt: skip
-_OF_MONEY = frozenset(
-    fold(w)
-    for w in (
-        "cost costs spend spent spending bill bills billing invoice budget money pay paid paying payment dollar dollars euro euros"
-        " usd eur price expensive expense expenses cheap cloud total overall sum daily monthly weekly hourly yearly month end"
-        " forecast predict predicted prediction projection project projected expect expected estimate estimated estimation"
-        " anomaly anomalies unusual spike spikes unexpected jump jumped surprise outlier weird strange why increase increased"
-        " rise rose rising grow grew higher exceed overspend overspending track burn run-rate run going go account accounts team"
-        " teams subscription subscriptions region regions resource resources category categories provider providers service"
-        " services company us usage breakdown split report overview far compare compared comparison versus vs change changed"
-        " data infrastructure infra hit reach break drive drives driving driver drivers reason cause causing caused saving"
-        " savings save waste much item items thing trending be do did expensive costly costliest priciest average mean"
-        " happen happened come came went"
-    ).split()
-)
+_OF_MONEY = group("money")
 
 
 @dataclass(frozen=True, slots=True)

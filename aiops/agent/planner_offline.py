@@ -13,7 +13,7 @@ from aiops.agent import intents, money, scope, skeletons, slots, time_phrases
 from aiops.agent.catalogue import Catalogue, KnownCatalogue, fold_name, resolve
 from aiops.agent.concepts import Concept, Form, load_concepts
 from aiops.agent.retrieval import ConceptIndex, Match, MetricIndex
-from aiops.agent.words import STOP, content, fold, raw_tokens
+from aiops.agent.words import STOP, content, group, raw_tokens
 from aiops.core.errors import TransientError
 from aiops.core.query import (
     ActionProposalStep,
@@ -175,7 +175,8 @@ class OfflinePlanner:
         limit = slots.threshold_of(rest)
         used = slots.asks_used(rest)
         return (
-            _Read(question.text, rest, window, phrase.horizon_s, phrase.back_s, slots.shape_of(rest if phrase.back_s else question.text), limit,
+            _Read(question.text, rest, window, phrase.horizon_s, phrase.back_s,
+                  slots.shape_of(rest if phrase.back_s else question.text), limit,
                   slots.quantile_of(rest), used),
             notes,
         )  # fmt: skip
@@ -205,7 +206,16 @@ class OfflinePlanner:
             span = window or Window(last_s=7 * 86400.0 if re.search(r"\b(?:last|latest|when)\b", low) else 86400.0)
             return (ChangeStep(title="changes", service=service, window=span),), 0.85
         if intent == "discover":
-            what = "services" if re.search(r"\bservices?\b|\bcall|\bdepend", low) and "metric" not in low else "metrics"
+            what = (
+                "services"
+                if re.search(
+                    r"\bservices?\b|\bcall"
+                    r"|\bdepend",
+                    low,
+                )
+                and "metric" not in low
+                else "metrics"
+            )
             return (DiscoverStep(title=f"known {what}", what=what, words=" ".join(content(read.rest))[:200]),), 0.7
         if intent == "logs":
             return (_logs(question, read, service),), _logs_confidence(words, service, read.rest)
@@ -332,29 +342,23 @@ class OfflinePlanner:
 _INCIDENTS = re.compile(
     r"\b(incidents?|alerts?|outages?|on fire|firing|any(?:thing)? (?:wrong|problems?|issues?|broken)"
     r"|(?:everything|all|things|we) (?:is |are )?(?:ok|okay|fine|healthy|alright|good|up|running|working|green)\b"
-    r"|what(?:'s|s| is) (?:broken|wrong|going on|happening)(?! with)|are we ok|what (?:all )?happened)\b|^\W*status\W*$"
+    r"|what(?:'s|s| is) (?:broken|wrong|going on|happening)(?! with)|are we ok|what (?:all )?happened)\b"
+    r"|^\W*status\W*$"
 )
 _HAPPENED = re.compile(r"\bwhat (?:all )?happened\b")
-_NOT_SERVICES = frozenset(
-    "node nodes host hosts service services instance pod container job server database db app api web".split()
-)
+_NOT_SERVICES = group("kinds")
 """Names of scrape jobs and the like that are words for kinds of things."""
-_METHODS = frozenset("post put patch delete head options".split())
-CHANGED = frozenset(fold(w) for w in "change changes changed deploy deployment deployments rollout rolled shipped config"
-                    " configuration rollback released".split())  # fmt: skip
-AROUND_CHANGE = frozenset(
-    fold(w)
-    for w in "feature features flag flags roll rolling new version versions event events something someone anybody somebody"
-    " push pushed production prod team infrastructure config configuration setting settings happen happened latest"
-    " service services affect affected deployer history release releases".split()
-)
+_METHODS = frozenset(["post", "put", "patch", "delete", "head", "options"])
+CHANGED = group("change")
+AROUND_CHANGE = group("around change")
 """What may stand beside a word of change in a question about deploys and configuration, and nothing else."""
 _EXPLAIN = re.compile(
     r"\b(wrong|why|root cause|investigate|diagnose|troubleshoot|debug|explain|what happened|problem|issues?|broken"
     r"|going on|cause|failing|crash\w*|down|up with|healthy|ok|okay|matter)\b"
 )
 _GROUPING = re.compile(
-    r"\b(?:per|by|for each|for every)\s+(?:http\s+)?(?:services?|jobs?|instances?|routes?|endpoints?|paths?|urls?|methods?"
+    r"\b(?:per|by|for each|for every)\s+(?:http\s+)?(?:services?|jobs?|instances?|routes?|endpoints?|paths?|urls?"
+    r"|methods?"
     r"|status(?:\s+codes?)?|codes?|queues?)\b"
 )
 _NAMED = re.compile(r"^[a-z][\w.:/-]*\d[\w.:/-]*$|^[a-z][\w]*[-/][\w.:/-]+$")
@@ -386,9 +390,7 @@ def _logs(question: Question, read: _Read, service: str) -> LogStep:
     )  # fmt: skip
 
 
-_LOG_WORDS = frozenset(fold(w) for w in "log logs line lines error errors exception exceptions message messages warning warnings"
-                       " stack trace stacktrace entry entries contain containing search pattern patterns common frequent"
-                       " fail failed tail newest latest say saying output".split())  # fmt: skip
+_LOG_WORDS = group("log")
 
 
 def _logs_confidence(words: set[str], service: str, rest: str) -> float:

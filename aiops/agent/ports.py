@@ -9,7 +9,7 @@ from typing import Protocol
 from aiops.agent.catalogue import Catalogue
 from aiops.core.action import Action, ActionProposal
 from aiops.core.conversation import Message, StoredAnswer
-from aiops.core.cost import CostAnomaly, CostForecast, CostSeries
+from aiops.core.cost import BudgetState, CostAnomaly, CostForecast, CostSeries
 from aiops.core.evidence import Answer
 from aiops.core.incident import Incident, IncidentStatus
 from aiops.core.principal import Principal
@@ -50,6 +50,8 @@ class CostLookup(Protocol):
         group_by: Sequence[str] = ("ServiceName",),
         where: tuple[tuple[str, str], ...] = (),
     ) -> list[CostAnomaly]: ...
+
+    def budgets(self, principal: Principal, now_ms: int | None = None) -> list[BudgetState]: ...
 
 
 class ActionProposer(Protocol):

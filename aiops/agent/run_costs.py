@@ -11,10 +11,14 @@ from aiops.agent.ports import CostLookup
 from aiops.core.cost import CostSeries
 from aiops.core.errors import AiopsError
 from aiops.core.evidence import Evidence, EvidenceState, Figure
+from aiops.core.principal import Principal
 from aiops.core.query import CostStep
 from aiops.core.series import SampleBlock
 
 DAY_MS = 86_400_000
+NAMES_DAYS = 62
+NAMED = ("ServiceName", "SubAccountName", "ServiceCategory", "RegionId")
+"""Columns whose values people filter by in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,18 @@ class CostRunner:
         if step.what == "anomalies":
             return self._anomalies(step, asking)
         return self._summary(step, asking)
+
+    def names(self, principal: Principal, now_ms: int) -> dict[str, tuple[str, ...]]:
+        """Values of :data:`NAMED` with cost in the last :data:`NAMES_DAYS`, largest first; empty where unreadable."""
+        found: dict[str, tuple[str, ...]] = {}
+        for column in NAMED:
+            try:
+                rows = self.costs.summary(now_ms - NAMES_DAYS * DAY_MS, now_ms, (column,), principal)
+            except AiopsError:
+                continue
+            if values := tuple(group[0] for group in rows.groups if group[0]):
+                found[column] = values
+        return found
 
     def _summary(self, step: CostStep, asking: Asking) -> Found:
         """The window's complete days by group, beside the same number of days earlier (a week for a week)."""
@@ -87,8 +103,9 @@ class CostRunner:
         except AiopsError as error:
             limits.append(f"The earlier days could not be read: {error.message}")
             return None
-        if not found.groups:
-            limits.append("There are no costs for the same days earlier, so nothing is compared.")
+        charged = found.days[found.amounts.any(axis=0)] if found.groups else found.days[:0]
+        if not len(charged) or int(charged[0]) > start + 3 * DAY_MS:
+            limits.append("There are no costs for all of the same days earlier, so nothing is compared.")
             return None
         return dict(zip(found.groups, found.amounts.sum(axis=1).tolist(), strict=True))
 
@@ -111,12 +128,19 @@ class CostRunner:
                                EvidenceState.NO_MATCH, note="no costs are imported")  # fmt: skip
             return Found(step, (missing,))
         money = found.currency
-        figures = (
+        figures = [
             Figure(found.expected, money, name="expected"), Figure(found.lower, money, name="lower"),
             Figure(found.upper, money, name="upper"), Figure(found.spent, money, name="spent so far"),
-        )  # fmt: skip
+        ]  # fmt: skip
+        budgets = self.costs.budgets(asking.principal, asking.now_ms) if not step.where else []
+        for one in budgets:
+            labels = (("budget", one.budget.name), ("state", one.state.replace("_", " ")))
+            figures += [
+                Figure(one.budget.amount, one.budget.currency, labels, "budget"),
+                Figure(one.forecast.expected, one.budget.currency, labels, "budget expected"),
+            ]
         evidence = Evidence("", "cost", step.title, "costs", query, found.month_start_ms, asking.now_ms,
-                            EvidenceState.OK, figures, unit=money)  # fmt: skip
+                            EvidenceState.OK, tuple(figures), unit=money)  # fmt: skip
         return Found(step, (evidence,))
 
     def _anomalies(self, step: CostStep, asking: Asking) -> Found:

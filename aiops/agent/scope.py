@@ -1,4 +1,4 @@
-"""What the assistant answers about at all: the gate before planning. No answer is better than one to another question."""
+"""What the assistant answers about at all: the gate before planning."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import difflib
 import re
 from collections.abc import Collection
 
-from aiops.agent.words import content, fold
+from aiops.agent.words import content, fold, group
 
 FOREIGN = (
-    "I don't know that; I can only answer about what is watched here: hosts, services and their requests, logs, traces, "
-    "incidents, changes and costs."
+    "I don't know that; I can only answer about what is watched here: hosts, services and their requests, logs, "
+    "traces, incidents, changes and costs."
 )
 NO_ORDERS = (
-    "I don't take that as a question: my rules cannot be changed in a question, I keep no secrets to show, and I delete "
-    "nothing."
+    "I don't take that as a question: my rules cannot be changed in a question, I keep no secrets to show, and I "
+    "delete nothing."
 )
 EXAMPLES = (
     "what is wrong right now?",
@@ -24,16 +24,19 @@ EXAMPLES = (
 )
 
 _ORDERS = re.compile(
-    r"\b(?:ignore|disregard|forget|override|bypass|skip)\b.{0,40}\b(?:instructions?|rules?|prompts?|polic(?:y|ies)|guard\w*"
+    r"\b(?:ignore|disregard|forget|override|bypass|skip)\b.{0,40}\b(?:instructions?|rules?|prompts?|polic(?:y"
+    r"|ies)|guard\w*"
     r"|previous|above)\b"
     r"|^\W*(?:system|assistant|developer)\s*:|\byou are now\b|\bpretend (?:to be|you)\b|\bact as (?:a|an|my)\b"
     r"|\b(?:reveal|show|print|give|tell|display|repeat|dump)\b.{0,40}\b(?:passwords?|secrets?|credentials?|api keys?"
     r"|private keys?|system prompt|your (?:prompt|instructions))\b"
-    r"|^\W*(?:(?:please|now|and)\s+)*(?:drop|delete|truncate|wipe|erase|destroy)\b|\bdrop (?:all |the )?tables?\b|\brm -rf\b",
+    r"|^\W*(?:(?:please|now|and)\s+)*(?:drop|delete|truncate|wipe|erase|destroy)\b|\bdrop (?:all |the )?tables?\b"
+    r"|\brm -rf\b",
     re.IGNORECASE,
 )
 _TASKS = re.compile(
-    r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:(?:write|compose|draft|generate|code|implement|refactor|translate|sing"
+    r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:(?:write|compose|draft|generate|code|implement|refactor"
+    r"|translate|sing"
     r"|recommend|book|order|buy|cook|draw)\s+(?:me\s+)?(?:a|an|some|this|my|the|us|\w+\s+to)\b"
     r"|tell me (?:a|an|another) \w+$|tell us (?:a|an) \w+$)"
     r"|^\W*(?:hi|hello|hey|thanks?(?: you)?|good (?:morning|evening|night)|bye)\W*$"
@@ -41,14 +44,7 @@ _TASKS = re.compile(
     r"|\b(?:old|name|love|feel|human|alive)\b.*\byou(?:rself)?\b",
     re.IGNORECASE,
 )
-_WEAK = frozenset(
-    fold(w)
-    for w in (
-        "time times mean meaning average point points user users people drop use used full hot fast slow old age large size"
-        " system point table tables line lines big long short free left small half total write read live living name world"
-        " open close run running state type kind good bad new work works"
-    ).split()
-)
+_WEAK = group("weak")
 """Words that fit many things, none of them by itself: without a companion they name no concept."""
 
 

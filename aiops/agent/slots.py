@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiops.agent.catalogue import LabelValues
-from aiops.agent.words import STOP, raw_tokens
+from aiops.agent.words import STOP, group, raw_tokens
 from aiops.core.query import Shape
 
 _OVER = (
@@ -30,10 +30,12 @@ _BYTES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi
 _SHAPES: tuple[tuple[Shape, re.Pattern[str]], ...] = (
     ("forecast", re.compile(
         r"\b(forecast|predict(?:ed|ion)?|projected|on track to|heading (?:for|to)|going to (?:run|fill|be full|hit)"
-        r"|about to (?:run out|fill)|(?:do|does) (?:we|any|the|\w+) .*\brun out\b|at this (?:rate|pace)|(?:when|how (?:long|soon)|will)\b.*"
+        r"|about to (?:run out|fill)|(?:do|does) (?:we|any|the|\w+) .*\brun out\b|at this (?:rate|pace)|(?:when"
+        r"|how (?:long|soon)|will)\b.*"
         r"\b(?:full|fill|run out|exhaust\w*|out of|reach|hit|last))\b|\bbefore\b.*\b(?:full|runs? out|fills? up)\b"
         r"|\bfills? up (?:in|within|by)\b")),
-    ("age", re.compile(r"\b(how old|how long ago|how long (?:has|have|is|since)|time since|age of|when (?:was|did|were)"
+    ("age", re.compile(r"\b(how old|how long ago|how long (?:has|have|is|since)|time since|age of|when (?:was|did"
+    r"|were)"
                        r"|since when|uptime|last time)\b")),
     ("change", re.compile(r"\b(grow(?:ing|th|n|s)?|grew|shrink\w*|increas(?:e|ed|ing)|decreas(?:e|ed|ing)"
                           r"|how many times"
@@ -44,7 +46,8 @@ _SHAPES: tuple[tuple[Shape, re.Pattern[str]], ...] = (
 )  # fmt: skip
 _USED = re.compile(r"\b(used|usage|utili[sz]ation|utili[sz]ed|full|fullest|filled|occupied|consum\w+)\b")
 _PLACES = (
-    ("namespace", ("namespace", "k8s_namespace_name"), re.compile(r"\b(?:namespace|ns)\s+(\S+)|\b(\S+)\s+namespace\b")),
+    ("namespace", ("namespace", "k8s_namespace_name"), re.compile(r"\b(?:namespace|ns)\s+(\S+)"
+    r"|\b(\S+)\s+namespace\b")),
     ("host", ("instance", "node", "host"), re.compile(r"\b(?:host|node|server|machine|instance)\s+(\S+)")),
     ("service", ("service_name", "service", "app", "job"), re.compile(r"\b(?:service)\s+(\S+)|\b(\S+)\s+service\b")),
     ("pod", ("pod",), re.compile(r"\bpod\s+(\S+)")),
@@ -187,10 +190,7 @@ def labels_of(text: str, known: Mapping[str, LabelValues | None], spoken: Iterab
     return LabelSlots(tuple(sorted(equal.items())), tuple(unknown), tuple(low[n] for n in near))
 
 
-_NOUNS = frozenset(
-    "host hosts node nodes server service services instance pod container job queue device vm cpu disk memory network"
-    " database cluster namespace deployment route method status code state mode app".split()
-)
+_NOUNS = group("kinds")
 """Words for kinds of things: as a value they are meant only where written as one."""
 
 
@@ -217,10 +217,8 @@ def _meant(word: str, name: str, value: str, text: str) -> bool:
         return True
     beside = rf"{kind}|requests|calls" if "method" in name else kind
     return (
-        word not in STOP | {"all"}
-        and re.search(rf"\b{mark}\s+(?:{beside})\b", text, re.IGNORECASE) is not None
-        or ("method" in name and re.search(rf"\b{mark}\s+(?:requests|calls)\b", text, re.IGNORECASE) is not None)
-    )
+        word not in STOP | {"all"} and re.search(rf"\b{mark}\s+(?:{beside})\b", text, re.IGNORECASE) is not None
+    ) or ("method" in name and re.search(rf"\b{mark}\s+(?:requests|calls)\b", text, re.IGNORECASE) is not None)
 
 
 _ORDER = (

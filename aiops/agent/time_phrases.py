@@ -32,7 +32,8 @@ _HORIZON = re.compile(
 )
 _WEEKDAY = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)"
 _WILL = re.compile(
-    r"\b(?:will|won't|gonna|going to|about to|forecast\w*|predict\w*|project(?:ed|ion)|on track|heading|expect\w*|estimate\w*"
+    r"\b(?:will|won't|gonna|going to|about to|forecast\w*|predict\w*|project(?:ed|ion)|on track|heading|expect\w*"
+    r"|estimate\w*"
     r"|(?:do|does|might|could) \w+ (?:run out|fill|exceed|hit|reach))\b"
 )
 _AHEAD = re.compile(
@@ -41,15 +42,18 @@ _AHEAD = re.compile(
     rf"|(?:the )?weekend|{_WEEKDAY})\b"
 )
 _AHEAD_IF_WILL = re.compile(
-    rf"\b(?:(?:on|over|during|within|for|later)\s+)?((?:the |this )?weekend|this (?:week|month|year)|today|tonight|{_WEEKDAY})\b"
+    rf"\b(?:(?:on|over|during|within|for|later)\s+)?((?:the |this )?weekend|this (?:week|month|year)|today"
+    rf"|tonight|{_WEEKDAY})\b"
 )
 _EARLIER = (
     rf"(yesterday|last (?:week|month|night|{_WEEKDAY[3:-1]})|(?:the )?(?:week|month|day|hour) before|usual|normal"
     rf"|(?:{_COUNT}\s*{_UNIT})\s+(?:ago|earlier|before))"
 )
 _COMPARE = re.compile(
-    rf"\b(?:(?:today|now|this (?:week|month|hour))\s+)?(?:(?:as\s+)?(?:compared?|comparing|relative)\s+(?:to|with|against)|vs\.?|versus|against"
-    rf"|(?:(?:higher|lower|slower|faster|worse|better|more|less|greater|fewer|busier|larger|smaller|different)\s+)?(?:than|from))"
+    rf"\b(?:(?:today|now|this (?:week|month|hour))\s+)?(?:(?:as\s+)?(?:compared?|comparing|relative)\s+(?:to|with"
+    rf"|against)|vs\.?|versus|against"
+    rf"|(?:(?:higher|lower|slower|faster|worse|better|more|less|greater|fewer|busier|larger|smaller"
+    rf"|different)\s+)?(?:than|from))"
     rf"\s+(?:the\s+)?(?:same (?:time|hour|day)\s+)?{_EARLIER}"
 )
 _COMPARE_PAIR = re.compile(rf"\bcompare\b(.*?)\b(?:with|to|and|against)\s+{_EARLIER}")

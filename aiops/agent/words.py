@@ -288,6 +288,13 @@ def content(text: str) -> list[str]:
 
 
 @cache
+def group(name: str) -> frozenset[str]:
+    """A named group of the word table, as written and folded."""
+    words = load_words().groups[name]
+    return frozenset((*words, *map(fold, words)))
+
+
+@cache
 def _domain_words() -> dict[str, frozenset[str]]:
     return {name: frozenset(fold(w) for w in words) for name, words in load_words().domains.items()}
 

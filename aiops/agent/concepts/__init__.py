@@ -75,11 +75,12 @@ class Concept(Form):
 
 
 class Words(BaseModel):
-    """Words of one meaning (the first is the folded form), and the words that name a domain."""
+    """Words of one meaning (the first is the folded form), words that name a domain, and groups of other words."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     same: tuple[tuple[str, ...], ...]
     domains: dict[str, tuple[str, ...]]
+    groups: dict[str, tuple[str, ...]]
 
 
 def _yaml(name: str) -> Any:
