@@ -30,6 +30,8 @@ from aiops.core.query import (
 )
 
 SHOWN = 10
+DOUBT = 0.5
+"""Factor on the confidence where what was read bears the answer badly, however well the question was understood."""
 
 
 def write(
@@ -57,6 +59,7 @@ def write(
             said.append(note)
     if plan.steps and not plan.sure:
         said.append("I am not sure that this is what you asked for.")
+    doubtful = any(found.doubtful for found in execution.found)
     said.extend(_threshold_notes(execution))
     cited = tuple(Citation(e.id, plain(e.title or e.kind)) for e in evidence)
     near = [f"metric {name}" for name in plan.candidates[:5]] if not plan.steps else []
@@ -65,8 +68,8 @@ def write(
         question=question.text,
         text=text,
         evidence=evidence,
-        confidence=plan.confidence,
-        sure=plan.sure,
+        confidence=round(plan.confidence * (DOUBT if doubtful else 1), 3),
+        sure=plan.sure and not doubtful,
         planner=plan.planner,
         answered_ms=now_ms,
         zone=question.zone,
@@ -204,13 +207,17 @@ def _forecast_head(found: Found, e: Evidence, name: str, total: int | None) -> s
 def _compare(found: Found) -> str:
     e = found.evidence[0]
     if not e.figures:
-        return _trouble(e) or f"**No data matched** for {plain(e.title)}. [{e.id}]"
+        why = f" ({{{e.id}.note}})" if e.note else ""
+        return _trouble(e) or f"**No data matched** for {plain(e.title)}{why}. [{e.id}]"
     rows = [
         f"- {{{e.id}.f{i}.of}}: {{{e.id}.f{i}}} now, {{{e.id}.f{i + 1}}} before"
         for i, f in enumerate(e.figures)
         if f.name == "now"
     ]
-    return f"**{plain(e.title)}**, now and before [{e.id}]:\n" + "\n".join(rows)
+    name = plain(e.title)
+    return f"**{name[:1].upper()}{name[1:]}**, now and {{{e.id}.f{named(e, 'back')}}} earlier [{e.id}]:\n" + "\n".join(
+        rows
+    )
 
 
 # ---------------------------------------------------------------- cost
@@ -319,7 +326,7 @@ def _incident(found: Found) -> str:
     step, e = found.step, found.evidence[0]
     assert isinstance(step, IncidentStep)
     if e.state is not EvidenceState.OK:
-        active = " open" if step.active_only else ""
+        active = " open" if step.active_only else " resolved" if step.resolved_only else ""
         of = f" of {plain(step.service)}" if step.service else ""
         return _trouble(e) or f"**No{active} incidents**{of}. [{e.id}]"
     rows = [
@@ -328,7 +335,7 @@ def _incident(found: Found) -> str:
         f"{plain(line.raw, 160)}"
         for i, line in enumerate(e.lines[:SHOWN])
     ]
-    head = "Open incidents" if step.active_only else "Incidents"
+    head = "Open incidents" if step.active_only else "Resolved incidents" if step.resolved_only else "Incidents"
     return f"**{head}: {{{e.id}.f{named(e, 'incidents')}}}** [{e.id}]:\n" + "\n".join(rows)
 
 

@@ -24,6 +24,7 @@ class Found:
     """Evidence of a step, and what the answer has to say beside it.
 
     ``matched`` are how many of the first figures satisfy the step's condition; ``None`` without a condition.
+    ``doubtful`` says that the data bears the answer badly, however well the question was understood.
     """
 
     step: PlanStep
@@ -32,6 +33,7 @@ class Found:
     incident: Incident | None = None
     limits: tuple[str, ...] = ()
     proposals: tuple[str, ...] = ()
+    doubtful: bool = False
 
     def numbered(self, first: int) -> Found:
         """The same with evidence ids ``E<first>`` and on."""

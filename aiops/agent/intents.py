@@ -19,7 +19,7 @@ def _any(words: str) -> re.Pattern[str]:
 
 
 _COST = _any(
-    r"(?:do|did|are) we pay(?:ing)?|paid|overspend\w*|pric(?:e|es|ey|iest)|costl\w+|spend|spent|spending|costs?"
+    r"(?:do|did|are) we pay(?:ing)?|paid|overspend\w*|pric(?:e|es|ey|iest)|costl\w+|spends?|spent|spending|costs?"
     r"|bills?|billing|invoice|budgets?|money|dollars|euros?|expens\w+"
 )
 _ACTION = re.compile(
@@ -29,7 +29,7 @@ _ACTION = re.compile(
 )
 _CHANGE = _any(r"what(?: has|'s| have)? changed|recent changes|(?:recent|latest|last) deploy\w*|who deployed|deployed")
 _DISCOVER = _any(
-    r"(?:what|which) metrics|what (?:does|do) [\w-]+ (?:depend|rely) on|what depends on|dependencies of"
+    r"(?:what|which) metrics|what (?:does|do) [\w-]+ (?:depend|rely) on|depends? on|dependencies of"
     r"|list (?:all )?(?:the )?metrics|what can (?:i|you)|help|available metrics"
     r"|(?:which|what) services (?:do|are there|exist|run|we)|list (?:all )?(?:the |our )?services"
     r"|service map|call graph|who calls"

@@ -7,30 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from aiops.agent import intents, money, scope, skeletons, slots, time_phrases
+from aiops.agent import intents, money, other_steps, scope, shapes, skeletons, slots, time_phrases
 from aiops.agent.catalogue import Catalogue, KnownCatalogue, fold_name, resolve
 from aiops.agent.concepts import Concept, Form, load_concepts
 from aiops.agent.retrieval import ConceptIndex, Match, MetricIndex
 from aiops.agent.words import STOP, content, group, raw_tokens
 from aiops.core.errors import TransientError
 from aiops.core.query import (
-    ActionProposalStep,
-    ChangeStep,
     CompareStep,
-    DiscoverStep,
-    ExplainStep,
     ForecastStep,
-    IncidentStep,
-    LogStep,
     MetricStep,
     Plan,
     PlanStep,
     Question,
-    Shape,
-    Threshold,
-    TraceStep,
     Window,
 )
 from aiops.core.series import MetricMetadata
@@ -52,21 +43,6 @@ CLEAR_MARGIN = 0.1
 
 LastDeploy = Callable[[str], int | None]
 """Time in ms UTC of a service's latest deploy ("" means any), ``None`` when there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A question, taken apart once."""
-
-    text: str
-    rest: str
-    window: Window | None
-    horizon_s: float | None
-    back_s: float | None
-    shape: Shape | None
-    limit: slots.Limit | None
-    quantile: float | None
-    used: bool
 
 
 class OfflinePlanner:
@@ -94,6 +70,8 @@ class OfflinePlanner:
         """
         if said := scope.refusal(question.text):
             return _foreign(said)
+        if scope.asks_for_help(question.text):
+            return Plan(intent="discover", confidence=0.9, planner=NAME, clarify=scope.HELP, suggestions=scope.EXAMPLES)
         read, notes = self._read(question, last_deploy)
         intent = intents.classify(question.text)
         down: TransientError | None = None
@@ -116,7 +94,7 @@ class OfflinePlanner:
                 return Plan(intent=intent, confidence=0.1, planner=NAME, clarify=paid.clarify)
             special: tuple[tuple[PlanStep, ...], float] | None = ((paid.step,), paid.confidence)
         else:
-            special = self._special(question, read, intent, service, topic)
+            special = other_steps.read(question, read.rest, read.window, intent, service, topic)
         if special is not None and not (
             special[1] < ACCOUNTED and intent in _DOUBTFUL and usable and usable[0][0].score > METRIC_WINS
         ):
@@ -145,7 +123,7 @@ class OfflinePlanner:
             confidence *= self._support(topic, form, metrics)
         step, caveats, doubt = self._step(best.concept, form, read, catalogue)
         confidence *= doubt
-        if clear and not _honoured(read.shape, step):
+        if clear and not shapes.honoured(read.shape, step):
             confidence *= UNSUPPORTED
         return Plan(
             steps=(step,),
@@ -162,7 +140,7 @@ class OfflinePlanner:
     # ------------------------------------------------------------ reading
 
     @staticmethod
-    def _read(question: Question, last_deploy: LastDeploy | None) -> tuple[_Read, list[str]]:
+    def _read(question: Question, last_deploy: LastDeploy | None) -> tuple[shapes.Read, list[str]]:
         phrase = time_phrases.find(question.text, question.asked_ms, question.zone)
         window, notes = phrase.window, []
         if phrase.since_deploy:
@@ -175,7 +153,7 @@ class OfflinePlanner:
         limit = slots.threshold_of(rest)
         used = slots.asks_used(rest)
         return (
-            _Read(question.text, rest, window, phrase.horizon_s, phrase.back_s,
+            shapes.Read(question.text, question.asked_ms, rest, window, phrase.horizon_s, phrase.back_s,
                   slots.shape_of(rest if phrase.back_s else question.text), limit,
                   slots.quantile_of(rest), used),
             notes,
@@ -193,68 +171,22 @@ class OfflinePlanner:
                     known.setdefault(value.rsplit("/", 1)[-1].lower(), value.rsplit("/", 1)[-1])
         return {word: name for word, name in known.items() if word not in _NOT_SERVICES and word not in STOP}
 
-    # ------------------------------------------------------------ steps that are not metrics
-
-    def _special(
-        self, question: Question, read: _Read, intent: str, service: str, topic: str
-    ) -> tuple[tuple[PlanStep, ...], float] | None:
-        """Steps over incidents, logs, traces, changes; ``None`` where a metric is asked for."""
-        window, low, words = read.window, question.text.lower(), set(content(topic))
-        if intent == "action" and (action := _action(question.text, service)):
-            return (action,), 0.8
-        if (words & CHANGED and words <= CHANGED | AROUND_CHANGE) or intent == "change":
-            span = window or Window(last_s=7 * 86400.0 if re.search(r"\b(?:last|latest|when)\b", low) else 86400.0)
-            return (ChangeStep(title="changes", service=service, window=span),), 0.85
-        if intent == "discover":
-            what = (
-                "services"
-                if re.search(
-                    r"\bservices?\b|\bcall"
-                    r"|\bdepend",
-                    low,
-                )
-                and "metric" not in low
-                else "metrics"
-            )
-            return (DiscoverStep(title=f"known {what}", what=what, words=" ".join(content(read.rest))[:200]),), 0.7
-        if intent == "logs":
-            return (_logs(question, read, service),), _logs_confidence(words, service, read.rest)
-        if intent == "traces" or re.search(r"\bslow\w*\s+(?:operations?|transactions?|spans?)\b", low):
-            return (TraceStep(title="slowest spans", service=service, window=window or Window()),), 0.75
-        asks_why = intent == "investigate" and _EXPLAIN.search(low) is not None
-        if (
-            service
-            and asks_why
-            and not re.search(r"^\W*(?:any|are|is|were|list|show|which|how many)\b.*\b(?:incident|alert)", low)
-        ):
-            return (
-                ExplainStep(title=f"what is wrong with {service}", service=service, window=window or Window()),
-            ), 0.9
-        if _INCIDENTS.search(low):
-            over = re.search(r"\b(?:resolved|closed|past|history|were|was|happened|had)\b", low)
-            shown = IncidentStep(
-                title="incidents", service=service, active_only=not over and window is None,
-                window=window or Window(last_s=86400.0),
-            )  # fmt: skip
-            if not _HAPPENED.search(low):
-                return (shown,), 0.85
-            return (shown, ChangeStep(title="changes", service=service, window=shown.window)), 0.8
-        return None
-
     # ------------------------------------------------------------ metrics
 
     def _step(
-        self, concept: Concept, form: Form, read: _Read, catalogue: Catalogue
+        self, concept: Concept, form: Form, read: shapes.Read, catalogue: Catalogue
     ) -> tuple[PlanStep, list[str], float]:
         """The step, what the answer has to state, and a factor on the confidence."""
         caveats: list[str] = []
         doubt = 1.0
         known = {m: catalogue.labels(m) for m in form.metrics}
-        shape = _shape(concept, form, read)
-        text, unit, bad = _skeleton(concept, form, shape)
-        flipped = concept.used and shape not in ("forecast", "change") and _flip(read)
+        shape = shapes.shape_for(concept, form, read)
+        text, unit, bad = shapes.skeleton_of(concept, form, shape)
+        flipped = concept.used and shape not in ("forecast", "change") and shapes.turned(read)
         if flipped:
             text, bad = f"1 - {text}", "high"
+        if (counted := shapes.counted(text, read)) is not None:
+            text, unit, bad = counted, "1", ""
         text = skeletons.fill(text, known, read.window, read.horizon_s, read.quantile)
         if group := slots.group_of(read.rest, known):
             text = skeletons.regroup(text, group)
@@ -273,7 +205,9 @@ class OfflinePlanner:
         if read.back_s is not None and not flipped:
             back = CompareStep(title=title, promql=text, unit=unit, bad=bad, back_s=read.back_s, window=window)
             return back, caveats, doubt
-        threshold = _threshold(concept, read, shape, flipped, caveats)
+        threshold = shapes.threshold_for(concept, read, shape, flipped, caveats)
+        if read.window is not None and read.window.end_ms is not None:
+            caveats.append("The figures are those at the window's end; the chart shows all of it.")
         return (
             MetricStep(
                 title=title,
@@ -293,6 +227,9 @@ class OfflinePlanner:
         """The question without names of things, which are slots, misspelled words put right, and notes on those."""
         kept, notes = [], []
         text = _GROUPING.sub(" ", text)
+        if re.search(r"\b(?:network|traffic|bandwidth|bytes|throughput)\b", text):
+            text = re.sub(r"\b(network|traffic|bandwidth|bytes|throughput) out\b", r"\1 outbound", text)
+            text = re.sub(r"\b(network|traffic|bandwidth|bytes|throughput) in\b", r"\1 inbound", text)
         named = any(word in services for word in raw_tokens(text))
         for word in raw_tokens(text):
             if word in services or (named and word in ("service", "services")) or word in _METHODS:
@@ -318,9 +255,15 @@ class OfflinePlanner:
             held = self._metric_index = (metrics, MetricIndex(metrics))
         return held[1]
 
-    def _abstain(self, read: _Read, intent: str, found: list[Match], metrics: Mapping[str, MetricMetadata]) -> Plan:
+    def _abstain(
+        self, read: shapes.Read, intent: str, found: list[Match], metrics: Mapping[str, MetricMetadata]
+    ) -> Plan:
         near = tuple(n for n, _ in self._names(metrics).search(read.rest, 5))
-        missing = [m.concept for m in found[:1] if m.score > 0.5 and m.concept.step == "metric"]
+        missing = [
+            m.concept
+            for m in found[:1]
+            if m.score > 0.5 and m.recall > 0.6 and m.concept.step == "metric" and _form(m.concept, metrics) is None
+        ]
         notes = tuple(
             f"{c.title}: none of the needed metrics exist here ({', '.join(c.metrics)})." for c in missing
         )  # fmt: skip
@@ -339,23 +282,9 @@ class OfflinePlanner:
         )  # fmt: skip
 
 
-_INCIDENTS = re.compile(
-    r"\b(incidents?|alerts?|outages?|on fire|firing|any(?:thing)? (?:wrong|problems?|issues?|broken)"
-    r"|(?:everything|all|things|we) (?:is |are )?(?:ok|okay|fine|healthy|alright|good|up|running|working|green)\b"
-    r"|what(?:'s|s| is) (?:broken|wrong|going on|happening)(?! with)|are we ok|what (?:all )?happened)\b"
-    r"|^\W*status\W*$"
-)
-_HAPPENED = re.compile(r"\bwhat (?:all )?happened\b")
 _NOT_SERVICES = group("kinds")
 """Names of scrape jobs and the like that are words for kinds of things."""
 _METHODS = frozenset(["post", "put", "patch", "delete", "head", "options"])
-CHANGED = group("change")
-AROUND_CHANGE = group("around change")
-"""What may stand beside a word of change in a question about deploys and configuration, and nothing else."""
-_EXPLAIN = re.compile(
-    r"\b(wrong|why|root cause|investigate|diagnose|troubleshoot|debug|explain|what happened|problem|issues?|broken"
-    r"|going on|cause|failing|crash\w*|down|up with|healthy|ok|okay|matter)\b"
-)
 _GROUPING = re.compile(
     r"\b(?:per|by|for each|for every)\s+(?:http\s+)?(?:services?|jobs?|instances?|routes?|endpoints?|paths?|urls?"
     r"|methods?"
@@ -368,61 +297,8 @@ _BENT = re.compile(r"\b(?:not|n't|never|without|except|besides|excluding|other t
 """Words that turn a question into another one, though they are no part of what is measured."""
 
 
-def _honoured(asked: Shape | None, step: PlanStep) -> bool:
-    """Whether the step has the shape that was asked for, where another one would be another question."""
-    if asked in ("change", "age", "forecast") and isinstance(step, MetricStep):
-        return step.shape == asked
-    return True
-
-
 def _foreign(said: str) -> Plan:
     return Plan(intent="clarify", confidence=0.05, planner=NAME, clarify=said, suggestions=scope.EXAMPLES)
-
-
-def _logs(question: Question, read: _Read, service: str) -> LogStep:
-    low = read.rest.lower()
-    error = re.search(r"\berrors?|exceptions?|stack ?traces?|fail\w*", low)
-    warning = re.search(r"\bwarn\w*", low)
-    patterns = re.search(r"\bpatterns?|templates?|most (?:common|frequent)|top\b", low)
-    return LogStep(
-        title="log lines" + (f" of {service}" if service else ""), service=service, contains=_quoted(question.text),
-        min_severity=17 if error else 13 if warning else 0, patterns=bool(patterns), window=read.window or Window(),
-    )  # fmt: skip
-
-
-_LOG_WORDS = group("log")
-
-
-def _logs_confidence(words: set[str], service: str, rest: str) -> float:
-    if words <= _LOG_WORDS or _quoted(rest):
-        return 0.9
-    return 0.8 if service else 0.62
-
-
-def _quoted(text: str) -> str:
-    match = re.search(r"[\"“'‘`]([^\"”'’`]{2,100})[\"”'’`]", text)
-    return match.group(1) if match else ""
-
-
-def _action(text: str, service: str) -> ActionProposalStep | None:
-    match = re.search(
-        r"\b(restart|reboot|roll ?back|scale|silence|mute|drain|cordon|kill)\b\s*(.*)", text, re.IGNORECASE
-    )
-    if match is None:
-        return None
-    verb = match.group(1).lower().replace(" ", "")
-    action = {"mute": "silence", "reboot": "restart", "kill": "restart"}.get(verb, verb)
-    words = [
-        w
-        for w in raw_tokens(match.group(2))
-        if w not in ("the", "service", "pod", "a", "for", "alert", "alerts", "on", "of")
-    ]
-    target = service or (words[0] if words else "")
-    return (
-        ActionProposalStep(title=f"{action} {target}", action=action, target=target, reason=text[:300])
-        if target
-        else None
-    )
 
 
 def _form(concept: Concept, metrics: Mapping[str, MetricMetadata]) -> Form | None:
@@ -451,76 +327,3 @@ def _same_answer(a: Concept, b: Concept) -> bool:
 def _confidence(best: Match, margin: float) -> float:
     """From the score, how much of the question it covers, and the distance to the next different concept."""
     return min(0.95, best.score * (0.55 + 0.45 * best.recall) * (0.75 + min(margin, 0.25)))
-
-
-def _shape(concept: Concept, form: Form, read: _Read) -> Shape:
-    asked = read.shape
-    if asked == "forecast" and (form.forecast or _bare(form.value)):
-        return "forecast"
-    if form.quantile and not form.value:
-        return "quantile"
-    if asked == "quantile" and form.quantile:
-        return "quantile"
-    if asked == "change" and form.change:
-        return "change"
-    if concept.shape == "age" or asked == "age":
-        return "age" if "time()" in form.value else "value"
-    if read.limit is not None or concept.shape == "threshold":
-        return "threshold"
-    if asked in ("series", "count", "top"):
-        return asked
-    if concept.limit is not None and re.match(r"\W*(which|any|who|whose|are|is|do|does)\b", read.text.lower()):
-        return "threshold"
-    return "value"
-
-
-def _bare(value: str) -> bool:
-    """A single gauge with at most a selector: a straight line through it means something."""
-    return re.fullmatch(r"[a-zA-Z_:][\w:]*(\{[^}]*\})?", value) is not None and not value.split("{")[0].endswith(
-        "_total"
-    )
-
-
-def _skeleton(concept: Concept, form: Form, shape: Shape) -> tuple[str, str, str]:
-    bad = concept.bad
-    if shape == "forecast":
-        text = form.forecast or f"predict_linear({form.value}[$r], $h)"
-        return text, "By" if "bytes" in text else concept.unit if _bare(form.value) else "1", bad
-    if shape == "quantile" and form.quantile:
-        return form.quantile, concept.unit, bad
-    if shape == "change" and form.change:
-        return form.change, concept.unit, bad
-    return form.value or form.quantile, concept.unit, bad
-
-
-def _flip(read: _Read) -> bool:
-    if read.limit is not None:
-        return read.limit.op in (">", ">=") and (read.used or read.limit.value > 0.5)
-    return read.used and not re.search(r"\b(almost|nearly|near|low|out of|too|getting)\b", read.text.lower())
-
-
-def _threshold(concept: Concept, read: _Read, shape: Shape, flipped: bool, caveats: list[str]) -> Threshold | None:
-    if read.limit is not None:
-        value = read.limit.value
-        if concept.unit == "ratio" and read.limit.kind == "" and value > 1.5:
-            value /= 100
-        if not _fits(read.limit.kind, concept.unit):
-            caveats.append("The threshold's unit does not fit the measure, so it was not applied.")
-        else:
-            return Threshold(op=read.limit.op, value=value)
-    if concept.limit is None or shape not in ("threshold", "count"):
-        return None
-    if shape == "count" and concept.shape != "threshold":
-        return None
-    value, op = concept.limit, concept.condition
-    if flipped:
-        value, op = 1 - value, {"<": ">", "<=": ">="}.get(op, op)
-    return Threshold(op=op, value=value, default=True, note=concept.note)
-
-
-def _fits(kind: str, unit: str) -> bool:
-    if kind == "ratio":
-        return unit in ("ratio", "cores")
-    if kind == "bytes":
-        return unit.startswith("By")
-    return kind != "seconds" or unit == "s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,8 @@ CHART_SERIES = 8
 CHART_POINTS = 240
 SHOWN_WHEN_NONE = 5
 LATE_MS = 5 * 60_000
+HISTORY_SHARE = 8
+"""A forecast needs a history of at least this part of its horizon."""
 DIAGNOSE_MS = 86_400_000
 
 _OPS = {
@@ -83,13 +85,33 @@ class MetricRunner:
         )  # fmt: skip
         found = self.metric(text, asking, catalogue)
         evidence = found.evidence[0]
-        figures = (*evidence.figures, Figure(step.horizon_s, "s", name="horizon"))
+        figures = (
+            *(_not_below_nothing(f, condition) for f in evidence.figures),
+            Figure(step.horizon_s, "s", name="horizon"),
+        )
+        shown = {f.labels for f in evidence.figures if not f.name}
+        young = self._young(bare, int(step.horizon_s * 1000) // HISTORY_SHARE, shown, end, asking)
         changed = Evidence(
             "", "forecast", step.title, self.querier.name, step.promql, start, end, evidence.state,
             figures if evidence.figures else (), (), evidence.series, step.unit, evidence.newest_ms,
             evidence.truncated, evidence.note,
         )  # fmt: skip
-        return Found(step, (changed,), found.matched if condition else None)
+        names = ", ".join(sorted(_said(y) for y in young))[:200]
+        limits = (f"A line through little history, a guess more than a forecast: {names}.",) if young else ()
+        matched = found.matched if condition else None
+        return Found(step, (changed,), matched, limits=limits, doubtful=bool(young))
+
+    def _young(self, text: str, need_ms: int, shown: set[Labels], end: int, asking: Asking) -> set[Labels]:
+        """Those of the shown series that did not exist yet ``need_ms`` ago."""
+        selector = next((use.selector for use in uses(parse(text))), None)
+        if selector is None or not selector.name or not shown:
+            return set()
+        try:
+            rows, _ = self._instant(f"{_bare(selector)}", end - need_ms, asking)
+        except (TransientError, LimitExceeded, InvalidPlan):
+            return set()
+        old = {frozenset(labels) for labels, _ in rows}
+        return {labels for labels in shown if not any(set(labels) <= known for known in old)}
 
     def compare(self, step: CompareStep, asking: Asking, catalogue: Catalogue) -> Found:
         """Values at the window's end beside those ``back_s`` earlier, largest relative change first."""
@@ -107,6 +129,10 @@ class MetricRunner:
         figures: list[Figure] = []
         for labels, value, old in pairs[: step.limit]:
             figures += [Figure(value, step.unit, labels, "now"), Figure(old, step.unit, labels, "before")]
+        if figures:
+            figures.append(Figure(step.back_s, "s", name="back"))
+        new = len(now) - len(pairs) if pairs else 0
+        limits = (f"Left out, since they have no data that far back: {new} series.",) if new else ()
         if now and pairs:
             state, note = EvidenceState.OK, ""
         elif now:
@@ -119,6 +145,7 @@ class MetricRunner:
             (Evidence("", "compare", step.title, self.querier.name, step.promql, start, end, state, tuple(figures),
                       series=chart, unit=step.unit, newest_ms=self._newest(step.promql, end, asking), truncated=cut,
                       note=note),),
+            limits=limits,
         )  # fmt: skip
 
     # ------------------------------------------------------------ asking
@@ -203,6 +230,18 @@ class MetricRunner:
     ) -> Evidence:
         return Evidence("", "metric", step.title, self.querier.name, alert_form(step), start, end, state, figures,
                         series=chart, unit=step.unit, newest_ms=newest, truncated=truncated, note=note)  # fmt: skip
+
+
+def _not_below_nothing(figure: Figure, condition: Threshold | None) -> Figure:
+    """A line below zero says that nothing is left, not that less than nothing is."""
+    if condition is None or condition.value != 0 or figure.name or figure.value >= 0:
+        return figure
+    return replace(figure, value=0.0)
+
+
+def _said(labels: Labels) -> str:
+    table = dict(labels)
+    return next((table[n] for n in ("instance", "service_name", "service", "pod") if n in table), "a series")
 
 
 def _bare(selector: Selector) -> Selector:

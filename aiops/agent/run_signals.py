@@ -147,11 +147,18 @@ class IncidentRunner:
                 rows = []
         else:
             rows = self.incidents.list(asking.principal, None, 200)
-            rows = [i for i in rows if i.active or (not step.active_only and i.updated_ms >= window[0])]
+            if step.active_only:
+                rows = [i for i in rows if i.active]
+            else:
+                rows = [i for i in rows if i.opened_ms < window[1] and (i.active or i.updated_ms >= window[0])]
+            if step.resolved_only:
+                rows = [i for i in rows if not i.active]
             rows = [i for i in rows if not step.service or step.service in touched(i)]
         rows.sort(key=lambda i: (not i.active, -i.opened_ms))
         shown = rows[: step.limit]
-        said = "incidents" + (" that are active" if step.active_only else "")
+        said = "incidents" + (
+            " that are active" if step.active_only else " that are resolved" if step.resolved_only else ""
+        )
         said += f" of {step.service}" if step.service else ""
         return Found(
             step,

@@ -23,6 +23,16 @@ EXAMPLES = (
     "what did we spend this week?",
 )
 
+HELP = (
+    "I can answer about hosts, services and their requests, logs, traces, incidents, changes and costs, each with the "
+    "query and the data behind it. Ask in your own words."
+)
+_HELP = re.compile(
+    r"^\W*(?:help|help me|usage|\?+|what (?:can|do) (?:i|you|we) (?:do|ask|answer|know)(?: (?:for me|here|you|about))?"
+    r"|how (?:do i|can i|does this) (?:use this|ask|work)|what are you(?: for)?|who are you)\W*$",
+    re.IGNORECASE,
+)
+
 _ORDERS = re.compile(
     r"\b(?:ignore|disregard|forget|override|bypass|skip)\b.{0,40}\b(?:instructions?|rules?|prompts?|polic(?:y"
     r"|ies)|guard\w*"
@@ -38,6 +48,7 @@ _TASKS = re.compile(
     r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:(?:write|compose|draft|generate|code|implement|refactor"
     r"|translate|sing"
     r"|recommend|book|order|buy|cook|draw)\s+(?:me\s+)?(?:a|an|some|this|my|the|us|\w+\s+to)\b"
+    r"|(?:e-?mail|text|call|phone|message|ping|write to|inform)\s+(?:my|the|our|him|her|them|everyone)\b"
     r"|tell me (?:a|an|another) \w+$|tell us (?:a|an) \w+$)"
     r"|^\W*(?:hi|hello|hey|thanks?(?: you)?|good (?:morning|evening|night)|bye)\W*$"
     r"|\b(?:you|your|yourself)\b.*\b(?:name|old|love|feel|feeling|born|favou?rite|human|alive)\b"
@@ -53,6 +64,11 @@ def refusal(text: str) -> str:
     if _ORDERS.search(text):
         return NO_ORDERS
     return FOREIGN if _TASKS.search(text) else ""
+
+
+def asks_for_help(text: str) -> bool:
+    """Whether a question is about what can be asked."""
+    return _HELP.search(text) is not None
 
 
 def is_thin(asked: Collection[str], known: Collection[str]) -> bool:

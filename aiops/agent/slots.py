@@ -133,8 +133,14 @@ def group_of(text: str, known: Mapping[str, LabelValues | None]) -> str:
     if not tables or len(tables) < len(known):
         return ""
     shared: set[str] = set.intersection(*(set(t) for t in tables))
-    for match in re.finditer(r"\b(?:per|by|for each|for every)\s+([a-z_]+)\b", text.lower()):
-        word = match.group(1)
+    low = text.lower()
+    if re.search(r"\b(?:top|rank\w*|sort\w*|order\w*|most|highest|worst)\b.*\bby\b", low):
+        low = re.sub(r"\bby\s+(?!service|host|instance|route|endpoint)", " ", low)
+    for match in re.finditer(
+        r"\b(?:per|by|for each|for every)\s+([a-z_]+)\b|\b(?:which|slow|slowest)\s+(routes?|endpoints?|paths?|urls?)\b",
+        low,
+    ):
+        word = match.group(1) or match.group(2)
         wanted: tuple[str, ...] = next((names for place, names, _ in _PLACES if place == word.rstrip("s")), ())
         single = word.rstrip("s") if not word.endswith("ss") and word != "status" else word
         single = _SAME_LABEL.get(single, single)
@@ -206,7 +212,7 @@ def _meant(word: str, name: str, value: str, text: str) -> bool:
         return False
     if name in _ORDER and word not in STOP and word not in _NOUNS:
         return True
-    if not word.isalpha():
+    if not word.isalpha() and not word.isdigit():
         return True
     if re.search(rf"[\"“'‘`]{mark}[\"”'’`]", text, re.IGNORECASE):
         return True

@@ -53,12 +53,18 @@ _COMPARE = re.compile(
     rf"\b(?:(?:today|now|this (?:week|month|hour))\s+)?(?:(?:as\s+)?(?:compared?|comparing|relative)\s+(?:to|with"
     rf"|against)|vs\.?|versus|against"
     rf"|(?:(?:higher|lower|slower|faster|worse|better|more|less|greater|fewer|busier|larger|smaller"
-    rf"|different)\s+)?(?:than|from))"
+    rf"|different)\s+)?(?:than|from)"
+    r"|(?:higher|lower|slower|faster|worse|better|busier|grown|changed|increased|risen|dropped|fallen)\s+since)"
     rf"\s+(?:the\s+)?(?:same (?:time|hour|day)\s+)?{_EARLIER}"
 )
 _COMPARE_PAIR = re.compile(rf"\bcompare\b(.*?)\b(?:with|to|and|against)\s+{_EARLIER}")
 _OVER_PERIOD = re.compile(r"\b(hour|day|week|month)[ -](?:over|on)[ -](?:hour|day|week|month)\b")
 _BETWEEN = re.compile(r"\b(?:between|from)\s+(\d{1,2}):(\d{2})\s+(?:and|to|until)\s+(\d{1,2}):(\d{2})\b")
+_MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december",
+)  # fmt: skip
+_IN_MONTH = re.compile(rf"\b(?:in|during|for|of|since)\s+({'|'.join(_MONTHS)})\b(?!\s+\d)")
 _MOMENT = re.compile(rf"\b{_COUNT}\s*{_UNIT}\s+ago\b")
 _CALENDAR = re.compile(
     r"\b(?:(?:on|during|for|over|of)\s+)?(last night|overnight|yesterday (?:morning|afternoon|evening|night)"
@@ -165,6 +171,8 @@ def _find(low: str, now_ms: int, zone: str) -> TimePhrase:
         return TimePhrase(Window(last_s=seconds(count, unit), words=words[:80]), _cut(low, match), horizon)
     if match := _BETWEEN.search(low):
         return TimePhrase(_between(match, now_ms, zone), _cut(low, match), horizon)
+    if match := _IN_MONTH.search(low):
+        return TimePhrase(_month(match, now_ms, zone), _cut(low, match), horizon)
     if match := _MOMENT.search(low):
         return TimePhrase(_around(match, now_ms), _cut(low, match), horizon)
     if match := _SINCE.search(low):
@@ -250,6 +258,16 @@ def _between(match: re.Match[str], now_ms: int, zone: str) -> Window:
     if _ms(start) > now_ms:
         start, end = start - timedelta(days=1), end - timedelta(days=1)
     return Window(start_ms=_ms(start), end_ms=_ms(end), words=words)
+
+
+def _month(match: re.Match[str], now_ms: int, zone: str) -> Window:
+    """The latest month of that name that has begun."""
+    number = _MONTHS.index(match.group(1)) + 1
+    day = _midnight(now_ms, zone)
+    start = day.replace(year=day.year - (number > day.month), month=number, day=1)
+    end = (start + timedelta(days=32)).replace(day=1)
+    open_end = match.group(0).startswith("since") or _ms(end) > now_ms
+    return Window(start_ms=_ms(start), end_ms=None if open_end else _ms(end), words=match.group(0)[:80])
 
 
 def _around(match: re.Match[str], now_ms: int) -> Window:

@@ -109,6 +109,7 @@ class IncidentStep(Step):
     incident_id: str = Field("", max_length=80)
     service: str = Field("", max_length=200)
     active_only: bool = False
+    resolved_only: bool = False
     limit: int = Field(10, ge=1, le=100)
 
 

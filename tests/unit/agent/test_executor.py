@@ -139,7 +139,7 @@ def test_compare_sets_now_beside_before() -> None:
     querier = table()
     querier.rows = {"free": lambda t: [({"instance": "a"}, 2.0 if t == NOW else 1.0)]}
     (found,) = run(querier, CompareStep(promql="free", back_s=600))
-    assert [(f.name, f.value) for f in found.evidence[0].figures] == [("now", 2.0), ("before", 1.0)]
+    assert [(f.name, f.value) for f in found.evidence[0].figures] == [("now", 2.0), ("before", 1.0), ("back", 600.0)]
 
 
 @pytest.mark.parametrize("step", [CostStep(), LogStep(), ActionProposalStep(action="silence", target="a")])
