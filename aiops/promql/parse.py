@@ -141,11 +141,16 @@ def _explain(lexed: Lexed, error: BaseException) -> QueryError:
         token = next((t for t in lexed.tokens if t.start == start), None)
         message = f"unexpected {_describe(token.kind)} {token.text!r}" if token else "unexpected end of input"
         return error_at(lexed.text, start, message)
+    message = re.sub(r"\b(type|got) (matrix|vector)\b", lambda m: f"{m[1]} {_TYPES[m[2]]}", message)
     message = re.sub(f"{PLACEHOLDER}(\\d+)", lambda m: lexed.strings[int(m.group(1))], message)
     start = locate(lexed, str(error))
     if start == len(lexed.text) and "end of input" not in message:
         start = lexed.tokens[0].start
     return error_at(lexed.text, start, message, hint)
+
+
+_TYPES = {"matrix": "range vector", "vector": "instant vector"}
+"""The parser's words for types to those of Prometheus."""
 
 
 def _describe(kind: str) -> str:

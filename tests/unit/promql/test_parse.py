@@ -46,7 +46,7 @@ def test_prints_what_reads_back_the_same(text: str) -> None:
         ("x[5m", "1:2", "unclosed left bracket"),
         ("x @ 1e13", "1:5", "timestamp out of bounds"),
         ("x @ inf", "1:5", "timestamp out of bounds"),
-        ("rate(x)", "1:1", "expected type matrix"),
+        ("rate(x)", "1:1", "expected type range vector"),
         ("1 == 1", "1:1", "must use BOOL"),
         ("{}", "1:1", "at least one non-empty matcher"),
         ("{a=~'.*'}", "1:1", "at least one non-empty matcher"),
