@@ -30,7 +30,7 @@ _ACTION = re.compile(
 _CHANGE = _any(r"what(?: has|'s| have)? changed|recent changes|(?:recent|latest|last) deploy\w*|who deployed|deployed")
 _DISCOVER = _any(
     r"(?:what|which) metrics|what (?:does|do) [\w-]+ (?:depend|rely) on|depends? on|dependencies of"
-    r"|list (?:all )?(?:the )?metrics|what can (?:i|you)|help|available metrics"
+    r"|list (?:all )?(?:the )?metrics|how many services (?:do|are|exist|run)|what can (?:i|you)|help|available metrics"
     r"|(?:which|what) services (?:do|are there|exist|run|we)|list (?:all )?(?:the |our )?services"
     r"|service map|call graph|who calls"
 )

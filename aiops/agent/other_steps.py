@@ -32,6 +32,8 @@ _HAPPENED = re.compile(r"\bwhat (?:all )?happened\b")
 CHANGED = group("change")
 AROUND_CHANGE = group("around change")
 """What may stand beside a word of change in a question about deploys and configuration, and nothing else."""
+_STILL = r"chang|deploy|releas|roll"
+"""What is left of a question about changes when "since the last deploy" is taken out as its time."""
 _EXPLAIN = re.compile(
     r"\b(wrong|why|root cause|investigate|diagnose|troubleshoot|debug|explain|what happened|problem|issues?|broken"
     r"|going on|cause|failing|crash\w*|down|up with|healthy|ok|okay|matter)\b"
@@ -50,7 +52,7 @@ def read(
     low, words = question.text.lower(), set(content(topic))
     if intent == "action" and (action := _action(question.text, service)):
         return (action,), 0.8
-    if (words & CHANGED and words <= CHANGED | AROUND_CHANGE) or intent == "change":
+    if (words & CHANGED and words <= CHANGED | AROUND_CHANGE) or (intent == "change" and re.search(_STILL, rest)):
         span = window or Window(last_s=7 * 86400.0 if re.search(r"\b(?:last|latest|when)\b", low) else 86400.0)
         return (ChangeStep(title="changes", service=service, window=span),), 0.85
     if intent == "discover":

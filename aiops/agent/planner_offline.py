@@ -38,6 +38,8 @@ METRIC_WINS = 0.7
 _DOUBTFUL = ("logs", "traces", "cost", "change")
 ACCOUNTED = 0.85
 """A step this certain has every word of the question on its side, so no concept wins over it."""
+WHEN_HORIZON_S = 7 * 86400.0
+"""How far ahead is looked for a question that asks when, and not whether by some time."""
 CLEAR = 0.85
 CLEAR_MARGIN = 0.1
 
@@ -185,12 +187,18 @@ class OfflinePlanner:
         flipped = concept.used and shape not in ("forecast", "change") and shapes.turned(read)
         if flipped:
             text, bad = f"1 - {text}", "high"
+        number = False
         if (counted := shapes.counted(text, read)) is not None:
-            text, unit, bad = counted, "1", ""
-        text = skeletons.fill(text, known, read.window, read.horizon_s, read.quantile)
+            text, unit, bad, number = counted, "1", "", True
+        horizon = read.horizon_s
+        if shape == "forecast" and horizon is None and re.search(r"\b(?:when|how (?:long|soon))\b", read.text.lower()):
+            horizon = WHEN_HORIZON_S
+        text = skeletons.fill(text, known, read.window, horizon, read.quantile)
         if group := slots.group_of(read.rest, known):
             text = skeletons.regroup(text, group)
         labels = slots.labels_of(read.text, known, spoken={w for p in concept.say for w in raw_tokens(p)})
+        for name, values in labels.several:
+            text = skeletons.select(text, form.metrics, name, "|".join(re.escape(v) for v in values), "=~")
         for name, value in labels.equal:
             text = skeletons.select(text, form.metrics, name, value)
         if labels.unknown:
@@ -198,10 +206,10 @@ class OfflinePlanner:
             near = f" Did you mean {', '.join(labels.near)}?" if labels.near else ""
             caveats.append(f"No series has the value '{labels.unknown[0]}', so it was not applied.{near}")
         window = read.window or Window()
-        title = f"{concept.title} (share in use)" if flipped else concept.title
+        title = concept.title + (" (share in use)" if flipped else ", as a number over the window" if number else "")
         if shape == "forecast":
-            horizon = read.horizon_s or 4 * 3600.0
-            return ForecastStep(title=title, promql=text, unit=unit, horizon_s=horizon, window=window), caveats, doubt
+            ahead = horizon or 4 * 3600.0
+            return ForecastStep(title=title, promql=text, unit=unit, horizon_s=ahead, window=window), caveats, doubt
         if read.back_s is not None and not flipped:
             back = CompareStep(title=title, promql=text, unit=unit, bad=bad, back_s=read.back_s, window=window)
             return back, caveats, doubt

@@ -59,10 +59,23 @@ _WEAK = group("weak")
 """Words that fit many things, none of them by itself: without a companion they name no concept."""
 
 
+_DOING = re.compile(
+    r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:ack|acknowledge|resolve|assign|create|add|build|enable|disable"
+    r"|update|make|upgrade|install|deploy|close(?!\s+to)|set up|configure)\s+(?!.*\?)",
+    re.IGNORECASE,
+)
+LOOKS_ONLY = (
+    "I only look things up and propose actions for approval. Incidents are acknowledged and resolved in the console "
+    "or with the command line."
+)
+
+
 def refusal(text: str) -> str:
     """What to say to orders about the assistant itself and to tasks of another kind; empty for a question."""
     if _ORDERS.search(text):
         return NO_ORDERS
+    if _DOING.search(text):
+        return LOOKS_ONLY
     return FOREIGN if _TASKS.search(text) else ""
 
 

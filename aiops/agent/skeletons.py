@@ -55,10 +55,10 @@ def _with_le(old: str, label: str) -> str:
     return f"le, {label}" if "le" in [part.strip() for part in old.split(",")] else label
 
 
-def select(text: str, metrics: Sequence[str], name: str, value: str) -> str:
-    """Add an equality to every selector of the concept's own metrics."""
+def select(text: str, metrics: Sequence[str], name: str, value: str, op: str = "=") -> str:
+    """Add a matcher to every selector of the concept's own metrics."""
     safe = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    matcher = f'{name}="{safe}"'
+    matcher = f'{name}{op}"{safe}"'
     for metric in metrics:
         pattern = re.compile(rf"(?<![\w:])({re.escape(metric)}(?:_bucket|_count|_sum)?)(?![\w:])(\{{)?")
 

@@ -74,6 +74,8 @@ class LabelSlots:
     equal: tuple[tuple[str, str], ...] = ()
     unknown: tuple[str, ...] = ()
     near: tuple[str, ...] = field(default=())
+    several: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Labels of which two values are named side by side."""
 
 
 def shape_of(text: str) -> Shape | None:
@@ -178,12 +180,18 @@ def labels_of(text: str, known: Mapping[str, LabelValues | None], spoken: Iterab
     words = raw_tokens(text)
     skip = set(spoken)
     equal: dict[str, str] = {}
+    several: dict[str, tuple[str, ...]] = {}
     for word in dict.fromkeys(words):
         if word in skip:
             continue
         name, value = _lookup(word, shared)
-        if name and name not in equal and _meant(word, name, value, text):
+        if not name or not _meant(word, name, value, text):
+            continue
+        if name not in equal:
             equal[name] = value
+        elif _beside(equal[name], value, text):
+            several[name] = (equal[name], value)
+    equal = {name: value for name, value in equal.items() if name not in several}
     unknown: list[str] = []
     for _, names, pattern in _PLACES:
         for match in pattern.finditer(text.lower()):
@@ -193,7 +201,13 @@ def labels_of(text: str, known: Mapping[str, LabelValues | None], spoken: Iterab
             if any(n in shared for n in names):
                 unknown.append(said)
     near = difflib.get_close_matches(unknown[0], low, n=3, cutoff=0.6) if unknown else []
-    return LabelSlots(tuple(sorted(equal.items())), tuple(unknown), tuple(low[n] for n in near))
+    return LabelSlots(tuple(sorted(equal.items())), tuple(unknown), tuple(low[n] for n in near), tuple(several.items()))
+
+
+def _beside(one: str, other: str, text: str) -> bool:
+    """Whether two values are joined in the question, as in "checkout and payment"."""
+    join = r"\W+(?:(?:and|or|vs|versus|with|to|against|than)\W+)?(?:of\W+|the\W+)*"
+    return re.search(rf"{re.escape(one)}{join}{re.escape(other)}\b", text, re.IGNORECASE) is not None
 
 
 _NOUNS = group("kinds")

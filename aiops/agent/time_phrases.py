@@ -57,7 +57,9 @@ _COMPARE = re.compile(
     r"|(?:higher|lower|slower|faster|worse|better|busier|grown|changed|increased|risen|dropped|fallen)\s+since)"
     rf"\s+(?:the\s+)?(?:same (?:time|hour|day)\s+)?{_EARLIER}"
 )
-_COMPARE_PAIR = re.compile(rf"\bcompare\b(.*?)\b(?:with|to|and|against)\s+{_EARLIER}")
+_COMPARE_PAIR = re.compile(
+    rf"\bcompare\b(.*?)\b(?:with|to|and|against)\s+(?:the\s+)?(?:same (?:time|hour|day)\s+)?{_EARLIER}"
+)
 _OVER_PERIOD = re.compile(r"\b(hour|day|week|month)[ -](?:over|on)[ -](?:hour|day|week|month)\b")
 _BETWEEN = re.compile(r"\b(?:between|from)\s+(\d{1,2}):(\d{2})\s+(?:and|to|until)\s+(\d{1,2}):(\d{2})\b")
 _MONTHS = (

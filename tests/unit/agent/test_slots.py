@@ -73,6 +73,45 @@ def test_without_live_labels_nothing_is_checked() -> None:
     assert slots.labels_of("disk of host web-7", {"m": None}) == slots.LabelSlots()
 
 
+SHOP = {
+    "m": {
+        "service_name": frozenset({"cart", "payment", "frontend"}),
+        "http_request_method": frozenset({"GET", "POST"}),
+        "http_response_status_code": frozenset({"200", "500"}),
+        "state": frozenset({"idle", "used"}),
+        "instance": frozenset({"vm"}),
+        "cpu": frozenset({"0", "3"}),
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "equal"),
+    [
+        ("how many requests does cart get", {"service_name": "cart"}),
+        ("GET requests of cart", {"service_name": "cart", "http_request_method": "GET"}),
+        ("requests with method post", {"http_request_method": "POST"}),
+        ('requests "get"', {"http_request_method": "GET"}),
+        ("get requests", {"http_request_method": "GET"}),
+        ("get me the errors of payment", {"service_name": "payment"}),
+        ("memory used", {}),
+        ("connections with state idle", {"state": "idle"}),
+        ("top 3 hosts", {}),
+        ("cpu 3 of vm", {"cpu": "3", "instance": "vm"}),
+        ("which vm is slow", {}),
+        ("status 500", {"http_response_status_code": "500"}),
+    ],
+)
+def test_everyday_words_are_values_only_where_written_as_such(text: str, equal: dict[str, str]) -> None:
+    assert dict(slots.labels_of(text, SHOP).equal) == equal
+
+
+def test_two_values_side_by_side() -> None:
+    found = slots.labels_of("errors of cart and payment", SHOP)
+    assert found.several == (("service_name", ("cart", "payment")),)
+    assert found.equal == ()
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_read_without_error(text: str) -> None:
     slots.shape_of(text)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiops.agent import time_phrases
 from aiops.agent.time_phrases import find
 
 NOW = int(datetime(2026, 11, 24, 12, 0, tzinfo=UTC).timestamp() * 1000)
@@ -85,3 +86,62 @@ def test_counts_and_units_never_leave_the_cap(word: str, count: int, unit: str) 
     window = find(f"errors in the {word} {count} {unit} please", 4_102_444_800_000).window
     assert window is not None
     assert 0 < window.last_s <= 400 * 86400
+
+
+NOON = 1_773_230_400_000
+"""Wednesday 2026-03-11 12:00 UTC."""
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [
+        ("will the disk be full this week", 108),
+        ("full by friday", 60),
+        ("run out in 3 days", 72),
+        ("out of space tomorrow", 36),
+        ("will it fill this month", 492),
+        ("going to fill over the weekend", 108),
+        ("by the end of the day", 12),
+        ("by the end of the year", 24 * 295 + 12),
+    ],
+)
+def test_what_lies_ahead_is_a_horizon(text: str, hours: float) -> None:
+    found = time_phrases.find(text, NOON)
+    assert found.horizon_s == hours * 3600
+    assert found.window is None
+
+
+@pytest.mark.parametrize(
+    ("text", "hours", "rest"),
+    [
+        ("cpu vs yesterday", 24, "cpu"),
+        ("cpu compared to last week", 168, "cpu"),
+        ("is cpu higher than an hour ago", 1, "is cpu"),
+        ("compare cpu with the same time last week", 168, "cpu"),
+        ("cpu week over week", 168, "cpu"),
+        ("cpu vs last monday", 48, "cpu"),
+        ("more traffic than usual", 168, "more traffic"),
+    ],
+)
+def test_an_earlier_time_to_compare_with(text: str, hours: float, rest: str) -> None:
+    found = time_phrases.find(text, NOON)
+    assert found.back_s == hours * 3600
+    assert " ".join(found.rest.split()).removesuffix(" with") == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "start_h", "end_h"),
+    [
+        ("what happened last night", -18, -4),
+        ("between 10:00 and 11:30", -2, -0.5),
+        ("errors over the weekend", -108, -60),
+        ("yesterday morning", -36, -24),
+        ("errors 2 hours ago", -2.2, -1.8),
+        ("costs in january", -24 * 69 - 12, -24 * 38 - 12),
+    ],
+)
+def test_more_windows(text: str, start_h: float, end_h: float) -> None:
+    window = time_phrases.find(text, NOON).window
+    assert window is not None
+    start, end = window.resolve(NOON)
+    assert (start - NOON, end - NOON) == pytest.approx((start_h * 3_600_000, end_h * 3_600_000))
