@@ -72,6 +72,14 @@ class PromqlSettings(Section):
     experimental_functions: bool = False
 
 
+class RuleSettings(Section):
+    files: tuple[str, ...] = ()
+    """Rule files in Prometheus' format, by path or glob."""
+    interval_s: float = Field(60.0, ge=0.1)
+    """How often groups that name no interval are evaluated."""
+    external_labels: dict[str, str] = Field(default_factory=dict)
+
+
 class PluginSettings(BaseModel):
     """``plugin`` is the file's name; the remaining keys are that plug-in's options.
 
@@ -242,6 +250,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     state: StateSettings = StateSettings()
     promql: PromqlSettings = PromqlSettings()
+    rules: RuleSettings = RuleSettings()
     connectors: ConnectorSettings = ConnectorSettings()
     receivers: dict[str, ReceiverSettings] = Field(default_factory=dict)
     detection: DetectionSettings = DetectionSettings()

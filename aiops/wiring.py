@@ -62,6 +62,7 @@ from aiops.jobs.queue import JobQueue
 from aiops.models.registry import ModelRegistry
 from aiops.promql.engine import PromqlEngine
 from aiops.promql.parse import inject_matchers
+from aiops.rules.engine import rules_of
 from aiops.settings import PluginSettings, Settings
 from aiops.store.state.actions import ActionRepository
 from aiops.store.state.audit import AuditLog
@@ -152,6 +153,7 @@ class Service:
             settings.incidents,
         )
         self._undo.append(self.incidents.stop)
+        self.rules = rules_of(settings, self.engine, self.store, self.incidents)
         self._dispatcher = Dispatcher(self.outbox, self._notifiers)
         self.actions = ActionService(
             ActionRepository(state),
@@ -173,6 +175,7 @@ class Service:
             clock=system_clock,
             store=self.store,
             engine=self.engine,
+            rules=self.rules,
             keys=keys,
             audit=audit,
             rates=RateLimits(settings.server.requests_per_minute),
@@ -208,10 +211,7 @@ class Service:
         self._undo.append(self._own.stop)
 
     def _plugins(self, kind: str, configured: Mapping[str, PluginSettings]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        for name, entry in configured.items():
-            made[name] = self._plugin(kind, name, entry)
-        return made
+        return {name: self._plugin(kind, name, entry) for name, entry in configured.items()}
 
     def _plugin(self, kind: str, name: str, entry: PluginSettings) -> Any:
         options = {**_given(self.settings, kind, entry.plugin), **entry.options}
@@ -282,7 +282,8 @@ class Service:
             self._job_rows.release()
         self.incidents.start()
         self._dispatcher.start()
-        self._undo.append(self._dispatcher.stop)
+        self.rules.start()
+        self._undo += [self._dispatcher.stop, self.rules.stop]
         threading.Thread(target=self._start_late, name="late-start", daemon=True).start()
 
     def wait(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aiops.incidents.notify import Dispatcher
     from aiops.jobs.queue import JobQueue
     from aiops.models.registry import ModelRegistry
+    from aiops.rules.engine import RuleEngine
     from aiops.settings import Settings
     from aiops.store.state.audit import AuditLog
     from aiops.store.state.conversations import ConversationRepository
@@ -88,6 +89,7 @@ class Services:
     audit: AuditLog
     rates: RateLimits = field(default_factory=lambda: RateLimits(0))
     database: StateDatabase | None = None
+    rules: RuleEngine | None = None
     incidents: IncidentService | None = None
     dispatcher: Dispatcher | None = None
     outbox: OutboxRepository | None = None

@@ -97,10 +97,13 @@ def start_prometheus(
     interval: str = "1s",
     alertmanager: str | None = None,
     flags: Sequence[str] = (),
+    rules: Path | None = None,
+    withhold: str = "",
 ) -> Server:
     """A Prometheus that scrapes ``scrape`` (host:port, job "node") and writes on to ``remote_write`` (a URL).
 
-    Blocks already under ``tmp_path / "prometheus"`` are served. Remote write receiving is on.
+    Blocks already under ``tmp_path / "prometheus"`` are served. Remote write receiving is on. ``rules`` is a rule
+    file; metrics whose names match ``withhold`` (a regex) are not written on.
     """
     port = free_port()
     data = tmp_path / "prometheus"
@@ -114,6 +117,13 @@ def start_prometheus(
             f"remote_write:\n  - url: {remote_write}\n"
             "    queue_config: {batch_send_deadline: 500ms, min_backoff: 50ms, max_backoff: 500ms}\n"
         )
+        if withhold:
+            config += (
+                "    write_relabel_configs:\n"
+                f"      - {{source_labels: [__name__], regex: '{withhold}', action: drop}}\n"
+            )
+    if rules:
+        config += f"rule_files: ['{rules}']\n"
     if alertmanager:
         config += f"alerting:\n  alertmanagers:\n    - static_configs:\n      - targets: ['{alertmanager}']\n"
     path = tmp_path / "prometheus.yml"

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from aiops import __version__
 from aiops.access.permissions import Permission
 from aiops.api.auth import allow
+from aiops.api.rule_views import alerts_data, groups_data
 from aiops.api.services import ComponentState, Services
 from aiops.core.errors import InvalidInput, QueryError
 from aiops.core.principal import Principal
@@ -175,6 +176,24 @@ def router(services: Services) -> APIRouter:
         p.window()
         return Answer([])
 
+    def rules(p: Parameters, caller: Principal) -> Answer:
+        kind = p.text("type").lower()
+        if kind not in ("", "alert", "record"):
+            raise InvalidInput(f'invalid parameter "type": not supported value {json.dumps(kind[:100])}')
+        found = groups_data(
+            services.rules.status() if services.rules else (),
+            caller,
+            kind=kind,
+            rules=p.all("rule_name[]"),
+            names=p.all("rule_group[]"),
+            files=p.all("file[]"),
+            alerts=p.text("exclude_alerts").lower() not in ("1", "t", "true"),
+        )
+        return Answer(found)
+
+    def alerts(p: Parameters, caller: Principal) -> Answer:  # noqa: ARG001
+        return Answer(alerts_data(services.rules.status() if services.rules else (), caller))
+
     def buildinfo(p: Parameters, caller: Principal) -> Answer:  # noqa: ARG001
         about = {"version": f"3.0.0+aiops.{__version__}", "revision": "", "branch": "", "buildUser": "",
                  "buildDate": "", "goVersion": ""}  # fmt: skip
@@ -187,8 +206,8 @@ def router(services: Services) -> APIRouter:
     add("format_query", format_query, "A PromQL query in canonical form")
     add("query_exemplars", exemplars, "Exemplars: none are stored")
     add("metadata", metadata, "Type, unit and help of metrics", post=False)
-    add("rules", lambda p, c: Answer({"groups": []}), "Rules: none are evaluated here", post=False)  # noqa: ARG005
-    add("alerts", lambda p, c: Answer({"alerts": []}), "Alerts of rules: there are none", post=False)  # noqa: ARG005
+    add("rules", rules, "Rules, how they went, and their alerts", post=False)
+    add("alerts", alerts, "Alerts of rules that are pending or fire", post=False)
     add("status/buildinfo", buildinfo, "Which Prometheus this answers like", post=False)
 
     @routes.get("/api/v1/label/{name}/values", response_class=Response, operation_id="prometheus_label_values")
