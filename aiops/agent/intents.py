@@ -20,7 +20,7 @@ def _any(words: str) -> re.Pattern[str]:
 
 _COST = _any(
     r"(?:do|did|are) we pay(?:ing)?|paid|overspend\w*|pric(?:e|es|ey|iest)|costl\w+|spends?|spent|spending|costs?"
-    r"|bills?|billing|invoice|budgets?|money|dollars|euros?|expens\w+"
+    r"|bills?|billing|charges|invoice|budgets?|money|dollars|euros?|expens\w+"
 )
 _ACTION = re.compile(
     r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:restart|reboot|roll ?back|scale|silence|mute|drain|cordon"
@@ -32,7 +32,7 @@ _DISCOVER = _any(
     r"(?:what|which) metrics|what (?:does|do) [\w-]+ (?:depend|rely) on|depends? on|dependencies of"
     r"|list (?:all )?(?:the )?metrics|how many services (?:do|are|exist|run)|what can (?:i|you)|help|available metrics"
     r"|(?:which|what) services (?:do|are there|exist|run|we)|list (?:all )?(?:the |our )?services"
-    r"|service map|call graph|who calls"
+    r"|service map|call graph|who (?:calls|is calling|uses)"
 )
 _TRACES = _any(r"traces?|tracing|spans?|tempo|jaeger|zipkin")
 _LOGS = _any(

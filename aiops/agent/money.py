@@ -28,6 +28,8 @@ _GROUPS = (
     (r"\bresources?\b", "ResourceId"), (r"\bcategor(?:y|ies)\b", "ServiceCategory"),
     (r"\bproviders?\b", "ServiceProviderName"),
 )  # fmt: skip
+_GROUPED = "|".join(pattern for pattern, _ in _GROUPS)
+"""A forecast is of the whole, so that one asked for by group is answered in part only."""
 COLUMN_WORDS = {
     "ServiceName": "service", "RegionId": "region", "SubAccountName": "account", "ResourceId": "resource",
     "ServiceCategory": "category", "ServiceProviderName": "provider",
@@ -61,6 +63,8 @@ def read(question: Question, rest: str, window: Window | None, back_s: float | N
         return Money(step, min(sure, 0.85))
     month = _window("this month", question)
     if _FORECAST.search(low) and (window is None or window.end_ms is None):
+        if re.search(r"\b(?:per|by|each)\b", rest) and re.search(_GROUPED, low):
+            sure = min(sure, 0.5)
         return Money(
             CostStep(title="expected cost of the month" + of, what="forecast", where=where, window=month), sure
         )

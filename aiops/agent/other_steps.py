@@ -26,7 +26,7 @@ _INCIDENTS = re.compile(
     r"|what(?:'s|s| is) (?:broken|wrong|going on|happening)(?! with)|are we ok"
     r"|any(?:thing|body)? (?:weird|strange|odd|unusual|suspicious|off|going on|happening)"
     r"|what (?:all )?happened)\b"
-    r"|^\W*status\W*$"
+    r"|^\W*(?:status|root cause|why)\W*$"
 )
 _HAPPENED = re.compile(r"\bwhat (?:all )?happened\b")
 CHANGED = group("change")
@@ -53,7 +53,7 @@ def read(
     if intent == "action" and (action := _action(question.text, service)):
         return (action,), 0.8
     if (words & CHANGED and words <= CHANGED | AROUND_CHANGE) or (intent == "change" and re.search(_STILL, rest)):
-        span = window or Window(last_s=7 * 86400.0 if re.search(r"\b(?:last|latest|when)\b", low) else 86400.0)
+        span = window or Window(last_s=7 * 86400.0 if re.search(r"\b(?:last|latest|when|history)\b", low) else 86400.0)
         return (ChangeStep(title="changes", service=service, window=span),), 0.85
     if intent == "discover":
         of_services = re.search(r"\bservices?\b|\bcall|\bdepend", low) is not None and "metric" not in low
@@ -72,6 +72,8 @@ def read(
     if match := re.search(r"\binc-?\d+\b", low):
         one = match.group(0).upper()
         return (ExplainStep(title=f"incident {one}", incident_id=one, window=window or Window()),), 0.9
+    if service and not words and intent not in ("metrics", "cost"):
+        return (ExplainStep(title=f"what is wrong with {service}", service=service, window=window or Window()),), 0.65
     asks_why = intent in ("investigate", "clarify", "state") and _EXPLAIN.search(low) is not None
     if (
         service
@@ -107,7 +109,7 @@ _LOG_WORDS = group("log")
 def _logs_confidence(words: set[str], service: str, rest: str) -> float:
     if words <= _LOG_WORDS or _quoted(rest):
         return 0.9
-    return 0.8 if service else 0.62
+    return 0.8 if service else 0.55
 
 
 def _quoted(text: str) -> str:

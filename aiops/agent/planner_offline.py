@@ -151,12 +151,16 @@ class OfflinePlanner:
                 window = Window(start_ms=deployed, words="since the last deploy")
             else:
                 notes.append("No deploy is known, so the last hour is shown.")
-        rest = phrase.rest
+        rest, back = phrase.rest, phrase.back_s
+        if back is None and window is None and _WORSENING.search(rest):
+            back = 86400.0
+            notes.append("What it was a day ago is taken to compare with.")
+            rest = _WORSENING.sub(lambda m: next((g for g in m.groups() if g), ""), rest)
         limit = slots.threshold_of(rest)
         used = slots.asks_used(rest)
         return (
-            shapes.Read(question.text, question.asked_ms, rest, window, phrase.horizon_s, phrase.back_s,
-                  slots.shape_of(rest if phrase.back_s else question.text), limit,
+            shapes.Read(question.text, question.asked_ms, rest, window, phrase.horizon_s, back,
+                  slots.shape_of(rest if back else question.text), limit,
                   slots.quantile_of(rest), used),
             notes,
         )  # fmt: skip
@@ -213,6 +217,10 @@ class OfflinePlanner:
         if read.back_s is not None and not flipped:
             back = CompareStep(title=title, promql=text, unit=unit, bad=bad, back_s=read.back_s, window=window)
             return back, caveats, doubt
+        if read.limit is None and _LEAST.search(read.text.lower()):
+            step = MetricStep(title=title, promql=text, shape="top", unit=unit, bad="low", window=window,
+                              limit=slots.top_of(read.rest) or 10)  # fmt: skip
+            return step, caveats, doubt
         threshold = shapes.threshold_for(concept, read, shape, flipped, caveats)
         if read.window is not None and read.window.end_ms is not None:
             caveats.append("The figures are those at the window's end; the chart shows all of it.")
@@ -244,6 +252,8 @@ class OfflinePlanner:
                 continue
             if self._index.knows(word) or not content(word):
                 kept.append(word)
+            elif slots.quantile_of(word) is not None:
+                kept.append("p95")
             elif _NAMED.match(word) is None:
                 right = scope.spelled(word, self._index.vocabulary)
                 kept.append(right or word)
@@ -298,6 +308,11 @@ _GROUPING = re.compile(
     r"|methods?"
     r"|status(?:\s+codes?)?|codes?|queues?)\b"
 )
+_WORSENING = re.compile(
+    r"\bgetting\s+(?:(slow)er|(hot)ter|(busi)er|worse|better|bigger|higher|lower|faster)\b"
+    r"|\b(?:(slow)ing down|degrading)\b"
+)
+_LEAST = re.compile(r"\b(?:least|lowest|fewest|smallest|quietest|idlest)\b")
 _NAMED = re.compile(r"^[a-z][\w.:/-]*\d[\w.:/-]*$|^[a-z][\w]*[-/][\w.:/-]+$")
 
 

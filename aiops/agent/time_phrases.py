@@ -58,7 +58,8 @@ _COMPARE = re.compile(
     rf"\s+(?:the\s+)?(?:same (?:time|hour|day)\s+)?{_EARLIER}"
 )
 _COMPARE_PAIR = re.compile(
-    rf"\bcompare\b(.*?)\b(?:with|to|and|against)\s+(?:the\s+)?(?:same (?:time|hour|day)\s+)?{_EARLIER}"
+    rf"\bcompare\b(.*?)\b(?:with|to|and|against)\s+(?:the\s+)?"
+    rf"(?:same (?:time|hour|day)\s+)?{_EARLIER}"
 )
 _OVER_PERIOD = re.compile(r"\b(hour|day|week|month)[ -](?:over|on)[ -](?:hour|day|week|month)\b")
 _BETWEEN = re.compile(r"\b(?:between|from)\s+(\d{1,2}):(\d{2})\s+(?:and|to|until)\s+(\d{1,2}):(\d{2})\b")
