@@ -31,13 +31,19 @@ def in_context(question: Question, store: ConversationStore | None) -> tuple[Que
     if store is None or not question.conversation or not is_follow_up(question.text):
         return question, ""
     asked = [m.text for m in store.messages(question.conversation, LOOK_BACK) if m.speaker is Speaker.PERSON]
-    base = next((text for text in reversed(asked) if not is_follow_up(text)), "")
-    if not base:
+    start = next((i for i in range(len(asked) - 1, -1, -1) if not is_follow_up(asked[i])), None)
+    if start is None:
         return question, ""
-    phrase = time_phrases.find(question.text, question.asked_ms, question.zone)
-    if phrase.window is not None or phrase.horizon_s is not None:
-        base = " ".join(time_phrases.find(base, question.asked_ms, question.zone).rest.split())
-    # What is said last comes first: where both name a service or a grouping, the first one found counts.
-    whole = f"{question.text.strip().rstrip(' ?.!')}: {base.strip()}"
+    whole = asked[start]
+    for text in (*asked[start + 1 :], question.text):
+        whole = _joined(whole, text, question)
     joined = Question(whole, question.principal, question.asked_ms, question.conversation, question.zone)
     return joined, f"Taken as a follow-up: {whole}"
+
+
+def _joined(base: str, text: str, question: Question) -> str:
+    """What is said last comes first: where both name a service or a grouping, the first one found counts."""
+    phrase = time_phrases.find(text, question.asked_ms, question.zone)
+    if phrase.window is not None or phrase.horizon_s is not None:
+        base = " ".join(time_phrases.find(base, question.asked_ms, question.zone).rest.split())
+    return f"{text.strip().rstrip(' ?.!')}: {base.strip()}"

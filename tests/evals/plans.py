@@ -43,13 +43,13 @@ def catalogue() -> KnownCatalogue:
 
 
 class Asked:
-    """A conversation in which one question was asked before."""
+    """A conversation in which one or more questions were asked before."""
 
-    def __init__(self, before: str) -> None:
-        self._before = before
+    def __init__(self, before: str | list[str]) -> None:
+        self._before = [before] if isinstance(before, str) else before
 
     def messages(self, conversation: str, limit: int = 20) -> tuple[Message, ...]:
-        return (Message(conversation, Speaker.PERSON, self._before, NOON),)
+        return tuple(Message(conversation, Speaker.PERSON, text, NOON) for text in self._before)
 
 
 def plan(planner: OfflinePlanner, known: KnownCatalogue, case: dict[str, Any]) -> Plan:
