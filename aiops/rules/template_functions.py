@@ -21,6 +21,8 @@ from aiops.rules.template_syntax import TemplateError
 
 _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d+)?(?P<precision>\.\d*)?(?P<verb>[a-zA-Z%])")
 MAX_WIDTH = 200
+MAX_SECONDS = 2**63 / 1e9
+"""Go's times are nanoseconds in an int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +139,9 @@ def humanize_percentage(given: Any) -> str:
 
 def to_time(given: Any) -> Any:
     value = number_of(given)
-    if not math.isfinite(value):
-        raise TemplateError(f"{float_text(value)} is no time")
-    try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=math.floor(value * 1000))
-    except OverflowError:
-        raise TemplateError(f"{float_text(value)} is no time") from None
+    if not abs(value) < MAX_SECONDS:
+        raise TemplateError(f"{float_text(value)} cannot be represented as a nanoseconds timestamp")
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=math.trunc(value * 1000))
 
 
 def humanize_timestamp(given: Any) -> str:
@@ -152,7 +151,7 @@ def humanize_timestamp(given: Any) -> str:
 
 def title(text: Any) -> str:
     """Go's ``strings.Title``: the first letter of each word, the rest as it is."""
-    return re.sub(r"(?<![\w'])\w", lambda m: m.group().title(), _string(text))
+    return re.sub(r"(?<!\w)\w", lambda m: m.group().title(), _string(text))
 
 
 def _string(value: Any) -> str:
@@ -283,6 +282,8 @@ def printf(template: Any, *values: Any) -> str:
         if precision is not None and precision > MAX_WIDTH:
             return f"%!{verb}(BADPREC)"
         text = _formatted(verb, flags, precision, value)
+        if isinstance(value, float) and not math.isfinite(value):
+            flags = flags.replace("0", "")
         width = min(int(match["width"] or 0), MAX_WIDTH)
         if "-" in flags:
             return text.ljust(width)
@@ -298,14 +299,14 @@ def printf(template: Any, *values: Any) -> str:
 
 def _formatted(verb: str, flags: str, precision: int | None, value: Any) -> str:
     number = isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool))
-    plus = "+" if "+" in flags and number and value >= 0 else ""
+    plus = "+" if "+" in flags and number and math.copysign(1, value) > 0 else ""
     if verb in "vg" and isinstance(value, float):
         return plus + float_text(value, precision).removeprefix("+" if plus else "")
     if verb == "v":
         return plus + text_of(value)
     if verb in "feEFG" and isinstance(value, float):
         if not math.isfinite(value):
-            return float_text(value)
+            return plus + float_text(value).removeprefix("+" if plus else "")
         return plus + format(value, f".{6 if precision is None else precision}{verb}")
     if verb == "d" and number and isinstance(value, int):
         return plus + str(value)
@@ -366,8 +367,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "ne": _compare(lambda a, b: bool(a != b)),
     "lt": _compare(lambda a, b: bool(a < b)),
     "le": _compare(lambda a, b: bool(a <= b)),
-    "gt": _compare(lambda a, b: bool(a > b)),
-    "ge": _compare(lambda a, b: bool(a >= b)),
+    "gt": _compare(lambda a, b: not (a < b or a == b)),  # as Go has it, which matters for NaN
+    "ge": _compare(lambda a, b: not a < b),
     "and": conjunction,
     "or": disjunction,
     "not": lambda value: not truth(value),
