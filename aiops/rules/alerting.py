@@ -62,17 +62,14 @@ class AlertTable:
         self.limit = limit
         self.alerts: dict[Labels, ActiveAlert] = {}
 
-    def add(self, ts_ms: int, found: Mapping[Labels, Found]) -> list[ActiveAlert]:
-        """Bring in an evaluation's results; gives the alerts that are new. :meth:`move` follows."""
-        new = []
+    def add(self, ts_ms: int, found: Mapping[Labels, Found]) -> None:
+        """Bring in an evaluation's results. :meth:`move` follows."""
         for labels, result in found.items():
             held = self.alerts.get(labels)
             if held is not None and held.state is not AlertState.INACTIVE:
                 held.value, held.annotations = result.value, result.annotations
                 continue
             self.alerts[labels] = ActiveAlert(labels, result.annotations, result.value, ts_ms)
-            new.append(self.alerts[labels])
-        return new
 
     def restore(self, alert: ActiveAlert, ts_ms: int, down_ms: int, active_ms: int) -> None:
         """Go on after a restart: it was active since ``active_ms`` and last seen at ``down_ms``.

@@ -179,7 +179,10 @@ class RuleEngine:
     # ---------------------------------------------------------------- alerts
 
     def _tell(self, evaluator: GroupEvaluator, ts_ms: int) -> None:
-        """Tell incidents what fires and what ended; what they do not take now is told after the next evaluation."""
+        """Tell incidents what fires and what ended; what they do not take now is told after the next evaluation.
+
+        Alerts of a rule that fails stay as they were and are told again, so that a source that is down ends none.
+        """
         lasts_ms = 4 * max(RESEND_MS, evaluator.interval_ms)
         told: list[ActiveAlert] = []
         alerts: list[Alert] = []

@@ -18,7 +18,7 @@ from aiops.core.principal import SYSTEM
 from aiops.core.series import METRIC_NAME, STALE_NAN, Labels, Matcher, MatchOp, ResultType, SampleBlock, labels_of
 from aiops.core.untrusted import Untrusted
 from aiops.promql.parse import selectors_of
-from aiops.rules.alerting import ALERTS, FOR_STATE, ActiveAlert, AlertState, AlertTable, Found, state_samples
+from aiops.rules.alerting import ALERTS, FOR_STATE, AlertState, AlertTable, Found, state_samples
 from aiops.rules.files import Group, Rule
 from aiops.rules.template_functions import Sample
 from aiops.rules.templates import AlertData, expand
@@ -71,6 +71,7 @@ class RunningRule:
     outcome: Outcome = Outcome()
     alerts: tuple[AlertView, ...] = ()
     series: set[Labels] = field(default_factory=set)
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,6 @@ class GroupEvaluator:
         self.outcome = Outcome()
         self.failures = 0
         self._outside = outside
-        self._restored = False
         self._waiting: list[tuple[RunningRule, list[tuple[Labels, float]]]] = []
 
     def evaluate(self, ts_ms: int) -> None:
@@ -116,7 +116,6 @@ class GroupEvaluator:
             self.failures += bool(error)
             running.outcome = Outcome(Health.ERR if error else Health.OK, error, ts_ms, time.monotonic() - started)
         self._store(at)
-        self._restored = True
         self.outcome = Outcome(Health.OK, "", ts_ms, time.monotonic() - began)
 
     def _guarded(self, running: RunningRule, ts_ms: int, at: int) -> str:
@@ -166,9 +165,10 @@ class GroupEvaluator:
                     "vector contains metrics with the same labelset after applying alert labels", kind="execution"
                 )
             found[full] = result
-        new = table.add(ts_ms, found)
-        if new and not self._restored:
-            self._restore(running, new, ts_ms)
+        table.add(ts_ms, found)
+        if not running.restored:
+            self._restore(running, ts_ms)
+            running.restored = True
         return state_samples(rule.alert, table.move(ts_ms, found))
 
     def _filled(self, running: RunningRule, labels: Labels, value: float, at: int) -> tuple[Labels, Found]:
@@ -187,8 +187,10 @@ class GroupEvaluator:
 
     # ------------------------------------------------------------ restart
 
-    def _restore(self, running: RunningRule, new: list[ActiveAlert], ts_ms: int) -> None:
+    def _restore(self, running: RunningRule, ts_ms: int) -> None:
         """Take the time that alerts were active before a restart from ``ALERTS_FOR_STATE``."""
+        if not running.table.alerts:
+            return
         querier, name = self._outside.querier, running.rule.alert
         selector = f"{FOR_STATE}{{{Matcher('alertname', MatchOp.EQUAL, name)}}}"
         before = querier.instant(f"{selector}[{OUTAGE_MS}ms]", ts_ms - 1, SYSTEM).block
@@ -196,7 +198,7 @@ class GroupEvaluator:
         for i, labels in enumerate(before.labels):
             times, values = before.series(i)
             last[labels_of((k, v) for k, v in labels if k != METRIC_NAME)] = int(times[-1]), float(values[-1])
-        wanted = {alert.labels: alert for alert in new if alert.labels in last}
+        wanted = {labels: alert for labels, alert in running.table.alerts.items() if labels in last}
         for down in {last[labels][0] for labels in wanted}:
             # An alert that ended has a staleness marker after its last sample, so that it is not found here.
             seen_at = min(down + min(2 * self.interval_ms, SEEN_AGAIN_MS), ts_ms - 1)

@@ -252,9 +252,7 @@ class _Reader:
         return {} if found is None else found
 
     def plain(self, node: yaml.Node, place: tuple[str | int, ...]) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise yaml.YAMLError("the document contains too many nodes")
+        self.count()
         if len(place) > 20:
             raise yaml.YAMLError("the document is nested too deeply")
         self.lines[place] = node.start_mark.line + 1
@@ -264,6 +262,11 @@ class _Reader:
             return self.mapping(node, place)
         assert isinstance(node, yaml.ScalarNode)
         return None if node.tag.endswith(":null") and not node.style else node.value
+
+    def count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise yaml.YAMLError("the document contains too many nodes")
 
     def mapping(self, node: yaml.MappingNode, place: tuple[str | int, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -275,6 +278,7 @@ class _Reader:
             if key_node.tag.endswith(":merge"):
                 several = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for child in several:
+                    self.count()
                     if not isinstance(child, yaml.MappingNode):
                         raise yaml.MarkedYAMLError(
                             problem="map merge requires map or sequence of maps", problem_mark=key_node.start_mark
