@@ -29,6 +29,7 @@ from aiops.agent.catalogue import Catalogues
 from aiops.agent.executor import Executor as PlanExecutor
 from aiops.agent.limits import QuestionLimits
 from aiops.agent.ports import Planner
+from aiops.api.rule_views import rule_components
 from aiops.api.services import Component, ComponentState, Services
 from aiops.core.errors import AiopsError, ConfigError, TransientError
 from aiops.core.job import Schedule
@@ -472,15 +473,14 @@ class Service:
 
     def _components(self) -> Sequence[Component]:
         ready, starting = ComponentState.READY, ComponentState.STARTING
-        healthy = self.store.healthy()
-        found = [Component("store", ready if healthy else ComponentState.DOWN, required=True)]
-        alive = self._state.healthy()
-        found.append(Component("state", ready if alive else ComponentState.DOWN, required=True))
+        found = [Component("store", ready if self.store.healthy() else ComponentState.DOWN, required=True)]
+        found.append(Component("state", ready if self._state.healthy() else ComponentState.DOWN, required=True))
         kernels = "" if self.engine.warm_now else "on NumPy until the kernels are compiled"
         found.append(Component("promql", ready, kernels, required=True))
         for status in self.collector.status() if self.collector else ():
             state = {"ok": ready, "starting": starting}.get(status.state, ComponentState.DEGRADED)
             found.append(Component(f"source:{status.name}", state, status.last_error if state is not ready else ""))
+        found += rule_components(self.rules)
         found.append(self._detection_component())
         for name, why in self._failed.items():
             if name != "detection":

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from aiops.api.services import Component, ComponentState
 from aiops.core.principal import Principal
 from aiops.core.series import Labels, Matcher, MatchOp
 from aiops.promql.matching import compile_regex
 from aiops.rules.alerting import AlertState
-from aiops.rules.engine import GroupStatus, RuleStatus
+from aiops.rules.engine import GroupStatus, RuleEngine, RuleStatus
 from aiops.rules.evaluate import AlertView, Outcome
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -59,6 +60,17 @@ def groups_data(
 def alerts_data(groups: Sequence[GroupStatus], caller: Principal) -> dict[str, Any]:
     """The ``data`` of ``/api/v1/alerts``: what is pending or fires."""
     return {"alerts": [_alert(a) for g in groups for r in g.rules for a in _seen(r.alerts, caller)]}
+
+
+def rule_components(engine: RuleEngine) -> list[Component]:
+    """How rules do, as ``/readyz`` shows it; nothing where there are none."""
+    count = sum(len(group.rules) for group in engine.status())
+    if not count:
+        return []
+    if failing := engine.failing():
+        more = f" and {len(failing) - 3} more" if len(failing) > 3 else ""
+        return [Component("rules", ComponentState.DEGRADED, f"failing: {', '.join(failing[:3])}{more}")]
+    return [Component("rules", ComponentState.READY, f"{count} rules")]
 
 
 def _rule(status: RuleStatus, caller: Principal, alerts: bool) -> dict[str, Any]:

@@ -95,6 +95,8 @@ def test_from_a_rule_to_a_page_to_the_resolve(serve: Callable[..., Any], tmp_pat
         assert [r["name"] for r in only] == ["shop:errors:ratio"]
         state = get("query", query='ALERTS{alertstate="firing"}')["result"]
         assert [r["metric"]["alertname"] for r in state] == ["ErrorsHigh"]
+        (part,) = [c for c in service.services.components() if c.name == "rules"]
+        assert (part.state.value, part.detail) == ("degraded", "failing: shop/Broken")
         assert not told("resolved")
         write(1.0)
         until(lambda: told("resolved"))
