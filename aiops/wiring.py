@@ -261,7 +261,13 @@ class Service:
 
         plugin: ChatModelProvider[Any] = self._plugin("connectors.llm", provider, PluginSettings(plugin=provider))
         spend = SpendLimit(UsageRepository(state), chosen.max_cost_per_day)
-        planner = LlmPlanner(plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits)
+        try:
+            planner = LlmPlanner(plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits)
+        except ConfigError as error:
+            if chosen.model or settings.agent.planner == "llm":
+                raise
+            log.warning("The offline planner answers: %s", error)  # a key in the environment is no order
+            return None
         self._undo.append(planner.close)
         return planner
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,13 +28,15 @@ from aiops.agent.retrieval import ConceptIndex, MetricIndex
 from aiops.agent.skeletons import SERVICE_LABELS
 from aiops.agent.validator import Validator
 from aiops.agent.words import raw_tokens
-from aiops.core.errors import AiopsError, InvalidPlan, LimitExceeded, TransientError
+from aiops.core.errors import AiopsError, ConfigError, InvalidPlan, LimitExceeded, TransientError
 from aiops.core.ports import BudgetGuard, ChatModelProvider, UsageLedger
 from aiops.core.query import ActionProposalStep, Plan, Question
 from aiops.core.untrusted import Untrusted
 
 log = logging.getLogger(__name__)
 
+NEEDED = ("langchain", "langchain_openai", "genai_prices")
+"""Packages of the extra ``llm``."""
 REPAIRS = 2
 EXPECTED_TOKENS = (6_000, 800)
 """Input and output tokens that a call is expected to take, for the budget check before it."""
@@ -65,6 +68,12 @@ class LlmPlanner:
         ledger: UsageLedger | None = None,
         limits: QuestionLimits | None = None,
     ) -> None:
+        """Raises ``ConfigError`` where the extra ``llm`` is not installed."""
+        if missing := [name for name in NEEDED if find_spec(name) is None]:
+            raise ConfigError(
+                f"The LLM planner needs {', '.join(missing)}, which is not installed.",
+                hint="Install aiops-assistant[llm], or set agent.planner to offline.",
+            )
         self.name = f"{provider_name}:{model}"
         self._provider = provider
         self._provider_name = provider_name
