@@ -8,8 +8,7 @@ from typing import Any
 
 from aiops.api.services import Component, ComponentState
 from aiops.core.principal import Principal
-from aiops.core.series import Labels, Matcher, MatchOp
-from aiops.promql.matching import compile_regex
+from aiops.incidents.routing import in_scope
 from aiops.rules.alerting import AlertState
 from aiops.rules.engine import GroupStatus, RuleEngine, RuleStatus
 from aiops.rules.evaluate import AlertView, Outcome
@@ -134,17 +133,4 @@ def _time(ms: int) -> str:
 
 
 def _seen(alerts: Sequence[AlertView], caller: Principal) -> list[AlertView]:
-    return [a for a in alerts if _in_scope(a.labels, caller.scope)]
-
-
-def _in_scope(labels: Labels, scope: Sequence[Matcher] | None) -> bool:
-    """A row that lacks a label of the scope is invisible."""
-    own = dict(labels)
-    return all(bool(own.get(m.name)) and _holds(m, own[m.name]) for m in scope or ())
-
-
-def _holds(matcher: Matcher, value: str) -> bool:
-    if matcher.op in (MatchOp.EQUAL, MatchOp.NOT_EQUAL):
-        return (value == matcher.value) == (matcher.op is MatchOp.EQUAL)
-    found = compile_regex(matcher.value).fullmatch(value) is not None
-    return found == (matcher.op is MatchOp.REGEX)
+    return [a for a in alerts if in_scope(a.labels, caller.scope)]

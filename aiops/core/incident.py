@@ -19,6 +19,20 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+_CRITICAL = "critical crit page fatal emergency error high p1 p2 sev1 sev2"
+_INFO = "info informational notice none low debug p5 sev5"
+_SEVERITIES = dict.fromkeys(_CRITICAL.split(), Severity.CRITICAL) | dict.fromkeys(_INFO.split(), Severity.INFO)
+
+
+def severity_named(word: str) -> Severity:
+    """What the ``severity`` label of an alert means; a warning where the word is not known.
+
+    >>> severity_named("Page").value
+    'critical'
+    """
+    return _SEVERITIES.get(word.lower(), Severity.WARNING)
+
+
 class SignalKind(StrEnum):
     """Where a signal came from; an incident made of ``ANOMALY`` alone never pages by default."""
 

@@ -10,7 +10,7 @@ import re2
 
 from aiops.core.errors import ConfigError
 from aiops.core.incident import Incident, SignalKind
-from aiops.core.series import Matcher, MatchOp
+from aiops.core.series import Labels, Matcher, MatchOp
 from aiops.incidents.correlation import service_of
 from aiops.settings import ReceiverSettings
 
@@ -95,10 +95,10 @@ def _holds(matcher: Matcher, labels: Mapping[str, str]) -> bool:
 
 def visible(incident: Incident, scope: tuple[Matcher, ...] | None) -> bool:
     """An incident is seen by who may see any of its signals; a signal lacking a scoped label is invisible."""
-    if scope is None:
-        return True
-    for signal in incident.signals:
-        labels = dict(signal.alert.labels)
-        if all(labels.get(m.name) and _holds(m, labels) for m in scope):
-            return True
-    return False
+    return scope is None or any(in_scope(signal.alert.labels, scope) for signal in incident.signals)
+
+
+def in_scope(labels: Labels, scope: Sequence[Matcher] | None) -> bool:
+    """Whether a caller of that scope may see a row; one lacking a label of the scope is invisible."""
+    own = dict(labels)
+    return all(bool(own.get(m.name)) and _holds(m, own) for m in scope or ())

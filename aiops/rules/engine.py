@@ -12,7 +12,7 @@ from urllib.parse import quote
 from opentelemetry import metrics
 
 from aiops.core.errors import AiopsError
-from aiops.core.incident import Alert, Severity, SignalKind, fingerprint
+from aiops.core.incident import Alert, SignalKind, fingerprint, severity_named
 from aiops.core.ports import AnomalySink, Clock, MetricQuerier, TelemetrySink, system_clock
 from aiops.core.series import labels_of
 from aiops.core.untrusted import Untrusted
@@ -30,8 +30,6 @@ MAX_WAIT_S = 1.0
 ANNOTATION_CAP = 4_000
 SUMMARIES = ("summary", "message", "title", "description")
 LINKS = ("runbook_url", "dashboard_url", "runbook", "dashboard")
-_CRITICAL = frozenset(["critical", "crit", "page", "fatal", "emergency", "error", "high", "p1", "p2", "sev1", "sev2"])
-_INFO = frozenset(["info", "informational", "notice", "none", "low", "debug", "p5", "sev5"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +208,7 @@ class RuleEngine:
             kind=SignalKind.RULE,
             name=rule.alert,
             labels=labels,
-            severity=severity_of(dict(labels).get("severity", "")),
+            severity=severity_named(dict(labels).get("severity", "")),
             starts_ms=active.fired_ms,
             updated_ms=ts_ms,
             ends_ms=max(active.fired_ms, active.resolved_ms) if over else None,
@@ -250,13 +248,6 @@ class RuleEngine:
         return [
             f"{g.group.name}/{r.rule.name}" for g in self.status() for r in g.rules if r.outcome.health is Health.ERR
         ]
-
-
-def severity_of(word: str) -> Severity:
-    """The severity that a ``severity`` label names; warning where it says nothing known."""
-    if word.lower() in _CRITICAL:
-        return Severity.CRITICAL
-    return Severity.INFO if word.lower() in _INFO else Severity.WARNING
 
 
 def _attributes(scheduled: _Scheduled) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from aiops.core.errors import InvalidInput
-from aiops.core.incident import Alert, Severity, SignalKind, fingerprint
+from aiops.core.incident import Alert, SignalKind, fingerprint, severity_named
 from aiops.core.ports import Inbound, InboundParser
 from aiops.core.series import labels_of
 from aiops.core.untrusted import Untrusted
@@ -26,10 +26,6 @@ ANNOTATION_CAP = 4_000
 MAX_ANNOTATIONS = 50
 OWN_ALERT = "AiopsIncident"
 """What our own notifiers send out; it is never taken in again."""
-
-_CRITICAL = "critical crit page fatal emergency error high p1 p2 sev1 sev2"
-_INFO = "info informational notice none low debug p5 sev5"
-_SEVERITIES = dict.fromkeys(_CRITICAL.split(), Severity.CRITICAL) | dict.fromkeys(_INFO.split(), Severity.INFO)
 
 
 class AlertmanagerOptions(SenderOptions):
@@ -102,7 +98,7 @@ class Alertmanager(InboundParser[AlertmanagerOptions]):
             kind=SignalKind.ALERT,
             name=name or "unnamed alert",
             labels=labels,
-            severity=_SEVERITIES.get(pairs.get(self.options.severity_label, "").lower(), Severity.WARNING),
+            severity=severity_named(pairs.get(self.options.severity_label, "")),
             starts_ms=starts,
             updated_ms=now,
             ends_ms=max(starts, min(ends or now, now)) if over else None,

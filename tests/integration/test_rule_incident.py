@@ -97,6 +97,9 @@ def test_from_a_rule_to_a_page_to_the_resolve(serve: Callable[..., Any], tmp_pat
         assert [r["metric"]["alertname"] for r in state] == ["ErrorsHigh"]
         (part,) = [c for c in service.services.components() if c.name == "rules"]
         assert (part.state.value, part.detail) == ("degraded", "failing: shop/Broken")
+        own = service.services.metrics_text()
+        assert 'aiops_rules_evaluation_failures_total{rule_group="' in own
+        assert 'aiops_rules_group_duration_seconds_count{rule_group="' in own
         assert not told("resolved")
         write(1.0)
         until(lambda: told("resolved"))

@@ -13,7 +13,7 @@ from aiops.core.incident import Severity, SignalKind
 from aiops.core.principal import LOCAL
 from aiops.core.series import Matcher, MatchOp, is_stale, labels_of
 from aiops.rules.alerting import AlertState
-from aiops.rules.engine import RuleEngine, severity_of
+from aiops.rules.engine import RuleEngine
 from tests.unit.rules.conftest import NOW, Place, run
 
 
@@ -262,8 +262,3 @@ def test_without_groups_nothing_runs(place):
     assert threading.active_count() == before
     engine.stop()
     assert engine.status() == ()
-
-
-def test_severities():
-    words = {"page": "critical", "Critical": "critical", "warning": "warning", "": "warning", "info": "info"}
-    assert {w: severity_of(w).value for w in words} == words
