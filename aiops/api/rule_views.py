@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from aiops.api.services import Component, ComponentState
 from aiops.core.principal import Principal
 from aiops.incidents.routing import in_scope
+from aiops.promql.parse import parse
 from aiops.rules.alerting import AlertState
 from aiops.rules.engine import GroupStatus, RuleEngine, RuleStatus
 from aiops.rules.evaluate import AlertView, Outcome
@@ -77,7 +79,7 @@ def _rule(status: RuleStatus, caller: Principal, alerts: bool) -> dict[str, Any]
     error = outcome.error if caller.scope is None or not outcome.error else "the evaluation failed"
     common = {
         "name": rule.name,
-        "query": rule.expr,
+        "query": _canonical(rule.expr),
         "labels": dict(status.labels),
         "health": outcome.health.value,
         **({"lastError": error} if error else {}),
@@ -97,6 +99,11 @@ def _rule(status: RuleStatus, caller: Principal, alerts: bool) -> dict[str, Any]
         **({"alerts": [_alert(a) for a in seen]} if alerts else {}),
         "type": "alerting",
     }
+
+
+@lru_cache(4096)
+def _canonical(expr: str) -> str:
+    return str(parse(expr))
 
 
 def _alert(alert: AlertView) -> dict[str, Any]:

@@ -42,7 +42,7 @@ OTHER = (
     '{{ reReplaceAll "[aeiou]" "_" $labels.words }}',
     '{{ match "^web" $labels.instance }} {{ match "x" $labels.instance }}',
     "{{ stripPort $labels.instance }} {{ stripDomain $labels.instance }}",
-    '{{ with query "up" }}{{ . | first | value }} {{ . | first | label "instance" }}{{ end }}',
+    '{{ with query "sort(up)" }}{{ . | first | value }} {{ . | first | label "instance" }}{{ end }}',
     '{{ range query "sort(up)" }}{{ .Labels.instance }}={{ .Value }};{{ end }}',
     '{{ range $i, $s := query "sort(up)" }}{{ $i }}:{{ $s.Value }} {{ end }}',
     '{{ with query "nothing" }}some{{ else }}none{{ end }}',
@@ -63,6 +63,13 @@ OTHER = (
     '{{ urlquery "a b&c" }} {{ html "<a>" }}',
     "{{ 1.5e3 }} {{ 0x1F }} {{ true }} {{ -3 }}",
     "{{ $externalLabels.none }}.",
+    "{{ with printf \"up{job='%s'}\" $labels.job | query }}{{ . | first | value | humanize }}{{ end }}",
+    '{{ $value | printf "%.2f" }} {{ ($value | humanize) }} {{ printf "sort(up)" | query | first | value }}',
+    '{{- range $i, $e := query "sort(up)" -}} {{ $i }} {{ $e.Labels.job }} {{- end -}}',
+    '{{ query "sort(up)" | first | label "instance" }} {{ query "up" | len | printf "%d rows" }}',
+    '{{ if eq (len (query "up")) 2 }}two{{ end }} {{ with $labels.none }}x{{ else }}no{{ end }}',
+    '{{ with $x := $labels.job }}{{ $x }}{{ . }}{{ end }} {{ if not (match "z" $labels.job) }}ok{{ end }}',
+    "Down.\n  VALUE = {{ $value }}\n  LABELS = {{ $labels }}",
     'unicode äöü {{ toUpper "äöü" }}',
 )
 LABELS = {"__name__": "up", "job": "api", "instance": "web-1.example.com:9090", "words": "hello big-world o'clock x1y"}
@@ -70,7 +77,9 @@ SERIES = {"up": [({"instance": "a", "job": "x"}, 1.0), ({"instance": "b", "job":
 
 
 def query(text: str) -> list[Sample]:
-    return [] if text == "nothing" else [Sample({"__name__": "up", **labels}, value) for labels, value in SERIES["up"]]
+    if text not in ("up", "sort(up)"):
+        return []
+    return [Sample({"__name__": "up", **labels}, value) for labels, value in SERIES["up"]]
 
 
 def number(value: float) -> str:

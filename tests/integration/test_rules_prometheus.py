@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from aiops.api.rule_views import groups_data
 from aiops.core.incident import Alert
 from aiops.core.ports import Collected
+from aiops.core.principal import LOCAL
 from aiops.core.series import METRIC_NAME, Labels, is_stale, labels_of
 from aiops.promql.engine import PromqlEngine
 from aiops.rules.engine import RuleEngine
@@ -125,6 +127,12 @@ def test_rules_give_what_a_prometheus_gives(serve, tmp_path: Path):
     health = {r.rule.name: r.outcome.health.value for r in status.rules}
     assert health == {r["name"]: r["health"] for r in group["rules"]}
     assert health["clash"] == "err"
+    (shown,) = groups_data(engine.status(), LOCAL)["groups"]
+    assert shown.keys() >= group.keys()
+    for ours_rule, their_rule in zip(shown["rules"], group["rules"], strict=True):
+        assert ours_rule.keys() >= their_rule.keys()
+        same = set(their_rule) - {"evaluationTime", "lastEvaluation", "state", "alerts", "lastError"}
+        assert {k: ours_rule[k] for k in same} == {k: their_rule[k] for k in same}
     (steady,) = next(r for r in status.rules if r.rule.name == "Steady").alerts
     (told,) = next(r for r in group["rules"] if r["name"] == "Steady")["alerts"]
     assert dict(steady.labels) == told["labels"]
