@@ -20,6 +20,7 @@ def check(config: Config = None, data_dir: DataDir = None) -> None:
 
     from aiops.core.errors import ConfigError
     from aiops.core.plugins import explain, load
+    from aiops.rules.files import load_groups
 
     settings = settings_of(config, data_dir)
     count = 0
@@ -32,7 +33,8 @@ def check(config: Config = None, data_dir: DataDir = None) -> None:
                 reason = explain(error, list(options.model_fields))
                 raise ConfigError(f"{kind} '{name}' ({plugin.plugin}): {reason}") from error
             count += 1
-    print(f"The configuration is valid ({count} plug-ins configured).")
+    rules = sum(len(group.rules) for group in load_groups(settings.rules.files))
+    print(f"The configuration is valid ({count} plug-ins and {rules} rules configured).")
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -159,16 +159,16 @@ class RuleEngine:
 
     def _job(self, scheduled: _Scheduled, ts_ms: int) -> None:
         try:
-            self._evaluate(scheduled, ts_ms)
+            self._evaluate(scheduled, ts_ms, self._stop.is_set)
         except Exception:
             log.exception("group %s failed", scheduled.evaluator.group.name)
         finally:
             scheduled.lock.release()
 
-    def _evaluate(self, scheduled: _Scheduled, ts_ms: int) -> None:
+    def _evaluate(self, scheduled: _Scheduled, ts_ms: int, stopping: Callable[[], bool] = lambda: False) -> None:
         evaluator = scheduled.evaluator
         before = evaluator.failures
-        evaluator.evaluate(ts_ms)
+        evaluator.evaluate(ts_ms, stopping)
         self._took.record(evaluator.outcome.took_s, _attributes(scheduled))
         if failed := evaluator.failures - before:
             self._failed.add(failed, _attributes(scheduled))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -104,11 +104,13 @@ class GroupEvaluator:
         self._outside = outside
         self._waiting: list[tuple[RunningRule, list[tuple[Labels, float]]]] = []
 
-    def evaluate(self, ts_ms: int) -> None:
-        """All rules, as of ``ts_ms``. Raises nothing for a rule that fails."""
+    def evaluate(self, ts_ms: int, stopping: Callable[[], bool] = lambda: False) -> None:
+        """All rules, as of ``ts_ms``. Raises nothing for a rule that fails; ends early once ``stopping`` says so."""
         began = time.monotonic()
         at = ts_ms - self.group.query_offset_ms
         for running in self.rules:
+            if stopping():
+                break
             if self._reads_waiting(running):
                 self._store(at)
             started = time.monotonic()
@@ -194,10 +196,12 @@ class GroupEvaluator:
         querier, name = self._outside.querier, running.rule.alert
         selector = f"{FOR_STATE}{{{Matcher('alertname', MatchOp.EQUAL, name)}}}"
         before = querier.instant(f"{selector}[{OUTAGE_MS}ms]", ts_ms - 1, SYSTEM).block
-        last: dict[Labels, tuple[int, float]] = {}
+        last: dict[Labels, tuple[int, int]] = {}
         for i, labels in enumerate(before.labels):
             times, values = before.series(i)
-            last[labels_of((k, v) for k, v in labels if k != METRIC_NAME)] = int(times[-1]), float(values[-1])
+            down_ms, active_ms = int(times[-1]), float(values[-1]) * 1000
+            if 0 <= active_ms <= down_ms:  # others can write such a series too
+                last[labels_of((k, v) for k, v in labels if k != METRIC_NAME)] = down_ms, int(active_ms)
         wanted = {labels: alert for labels, alert in running.table.alerts.items() if labels in last}
         for down in {last[labels][0] for labels in wanted}:
             # An alert that ended has a staleness marker after its last sample, so that it is not found here.
@@ -208,7 +212,7 @@ class GroupEvaluator:
             }
             for labels, alert in wanted.items():
                 if last[labels][0] == down and labels in present:
-                    running.table.restore(alert, ts_ms, down, int(last[labels][1]) * 1000)
+                    running.table.restore(alert, ts_ms, down, last[labels][1])
 
     # ------------------------------------------------------------ storing
 

@@ -24,3 +24,16 @@ def test_each_problem_is_a_line_and_the_status_is_1(tmp_path, capsys):
         "b.yml:8: unknown key 'exp' at groups.0.rules.1.exp, did you mean 'expr'?",
         "c.yml: No such file or directory",
     ]
+
+
+def test_the_check_of_the_configuration_reads_the_rule_files(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yml").write_text(GOOD)
+    (tmp_path / "aiops.yaml").write_text("rules: {files: ['*.yml']}\n")
+    assert run(["config", "check"]) == 0
+    assert "1 rules configured" in capsys.readouterr().out
+    (tmp_path / "b.yml").write_text(GOOD + "    for: 5m\n")
+    assert run(["config", "check"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("aiops: b.yml:4: groups.0.rules.0: invalid field 'for' in recording rule")
+    assert "aiops rules check" in said

@@ -214,6 +214,17 @@ def test_a_restart_with_its_store_away_looks_again(place):
     assert states(again) == [AlertState.FIRING]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -5.0, 1e300, (NOW + 900_000) / 1000])
+def test_a_state_that_cannot_be_is_not_taken(place, value):
+    place.write(0, 9.0, host="x")
+    place.write(0, value, "ALERTS_FOR_STATE", alertname="Hot", host="x", severity="critical")
+    engine = place.engine(HOT)
+    run(engine, 1)
+    run(engine, 31)
+    assert engine.failing() == []
+    assert states(engine) == [AlertState.FIRING]
+
+
 def test_an_alert_that_ended_before_the_restart_begins_anew(place):
     engine = place.engine(HOT)
     place.write(0, 9.0, host="x")
