@@ -91,6 +91,7 @@ def test_rules_give_what_a_prometheus_gives(serve, tmp_path: Path):
     try:
         time.sleep(16)
         theirs = raw(prometheus.url, time.time())
+        scraped = ask(prometheus.url, "query", query="timestamp(node_load1)", time=time.time())["result"]
         (group,) = ask(prometheus.url, "rules")["groups"]
         newest = max(t for points in theirs.values() for t in points)
         deadline = time.monotonic() + 30
@@ -107,6 +108,8 @@ def test_rules_give_what_a_prometheus_gives(serve, tmp_path: Path):
     engine = RuleEngine(load_groups([str(file)]), PromqlEngine(service.store), kept, kept)
     instants = sorted(theirs[labels_of({METRIC_NAME: "moment"})])
     assert len(instants) >= 12
+    if (instants[-1] - round(float(scraped[0]["value"][1]) * 1000)) % 1000 < 60:
+        pytest.skip("this Prometheus evaluates while it scrapes, so that what it saw cannot be told")
     for instant in instants:
         engine.run_once(instant)
     # Prometheus writes alert states from its third evaluation on, when it has looked for those of before its start.
