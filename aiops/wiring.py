@@ -134,8 +134,7 @@ class Service:
         database = TelemetryDatabase(folder / "telemetry.duckdb", settings.store)
         self.store = TelemetryStore(database, settings.cost.scope_columns)
         self._undo.append(self.store.close)
-        state = StateDatabase(_state_url(settings, folder))
-        self._state = state
+        state = self._state = StateDatabase(_state_url(settings, folder))
         self._undo.append(state.close)
         state.upgrade()
         self.engine = PromqlEngine(self.store, settings.promql)
@@ -279,8 +278,7 @@ class Service:
         if self._own is not None:
             self._own.start(self.store)
             self._undo.append(self._own.stop)  # before the store closes
-        polled = {n: s for n, s in self.sources.items() if s.interval_s > 0}
-        self.collector = Collector(self.store, polled)
+        self.collector = Collector(self.store, {n: s for n, s in self.sources.items() if s.interval_s > 0})
         self.collector.start()
         self._undo.append(self.collector.stop)
         self.actions.recover()
@@ -488,10 +486,8 @@ class Service:
             found.append(Component(f"source:{status.name}", state, status.last_error if state is not ready else ""))
         found += rule_components(self.rules)
         found.append(self._detection_component())
-        for name, why in self._failed.items():
-            if name != "detection":
-                found.append(Component(name, ComponentState.DOWN, why))
-        return found
+        failed = [(name, why) for name, why in self._failed.items() if name != "detection"]
+        return [*found, *(Component(name, ComponentState.DOWN, why) for name, why in failed)]
 
     def _detection_component(self) -> Component:
         if not self.settings.detection.enabled:
@@ -506,9 +502,8 @@ class Service:
             return Component("detection", ComponentState.DEGRADED, status.source)
         watched = sum(group.watched for group in status.groups)
         if status.training or not self._detection.trained:
-            return Component(
-                "detection", ComponentState.STARTING, "training" if status.training else "too little history"
-            )
+            why = "training" if status.training else "too little history"
+            return Component("detection", ComponentState.STARTING, why)
         return Component("detection", ComponentState.READY, f"{watched} series watched")
 
 
