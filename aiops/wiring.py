@@ -153,7 +153,8 @@ class Service:
             settings.incidents,
         )
         self._undo.append(self.incidents.stop)
-        self.rules = rules_of(settings, self.engine, self.store, self.incidents)
+        meters = self._own.meters if self._own else None
+        self.rules = rules_of(settings, self.engine, self.store, self.incidents, meters)
         self._dispatcher = Dispatcher(self.outbox, self._notifiers)
         self.actions = ActionService(
             ActionRepository(state),

@@ -75,6 +75,7 @@ class RuleEngine:
         interval_s: of groups that name none.
         external_labels: added to alerts (not to samples), and known to templates.
         external_url: address of the service, for links and templates.
+        meters: where the engine's own metrics go; the process' global provider without one.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class RuleEngine:
         interval_s: float = 60.0,
         external_labels: Mapping[str, str] | None = None,
         external_url: str = "",
+        meters: metrics.MeterProvider | None = None,
     ) -> None:
         self._external = dict(external_labels or {})
         self._url = external_url.rstrip("/")
@@ -98,7 +100,7 @@ class RuleEngine:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
-        meter = metrics.get_meter("aiops.rules")
+        meter = metrics.get_meter("aiops.rules", meter_provider=meters)
         self._took = meter.create_histogram(
             "aiops.rules.group.duration", unit="s", description="Time that one evaluation of a rule group took"
         )
@@ -255,7 +257,13 @@ def _attributes(scheduled: _Scheduled) -> dict[str, str]:
     return {"rule_group": f"{group.file};{group.name}"}
 
 
-def rules_of(settings: Settings, querier: MetricQuerier, sink: TelemetrySink, incidents: AnomalySink) -> RuleEngine:
+def rules_of(
+    settings: Settings,
+    querier: MetricQuerier,
+    sink: TelemetrySink,
+    incidents: AnomalySink,
+    meters: metrics.MeterProvider | None = None,
+) -> RuleEngine:
     """The engine that the settings ask for. Raises ``ConfigError`` naming file and place of a rule it cannot take."""
     chosen = settings.rules
     return RuleEngine(
@@ -266,4 +274,5 @@ def rules_of(settings: Settings, querier: MetricQuerier, sink: TelemetrySink, in
         interval_s=chosen.interval_s,
         external_labels=chosen.external_labels,
         external_url=settings.server.public_url,
+        meters=meters,
     )
