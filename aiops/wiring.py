@@ -29,6 +29,7 @@ from aiops.agent.catalogue import Catalogues
 from aiops.agent.executor import Executor as PlanExecutor
 from aiops.agent.limits import QuestionLimits
 from aiops.agent.ports import Planner
+from aiops.api.components import detection_component, source_components
 from aiops.api.rule_views import rule_components
 from aiops.api.services import Component, ComponentState, Services
 from aiops.core.errors import AiopsError, ConfigError, TransientError
@@ -170,6 +171,7 @@ class Service:
         self._detections = DetectionRepository(state)
         self._job_rows = JobRepository(state)
         self.models = ModelRegistry(folder)
+        self._conversations = ConversationRepository(state)
         self.assistant = self._assistant(state)
         self.services = Services(
             settings=settings,
@@ -185,7 +187,7 @@ class Service:
             dispatcher=self._dispatcher,
             outbox=self.outbox,
             actions=self.actions,
-            conversations=ConversationRepository(state),
+            conversations=self._conversations,
             assistant=self.assistant,
             cost=self.cost,
             cost_report=self._cost_report,
@@ -240,7 +242,7 @@ class Service:
             Catalogues(self.querier),
             executor,
             llm=self._llm_planner(executor, state, limits),
-            store=ConversationRepository(state),
+            store=self._conversations,
             signals=self.store,
             limits=limits,
         )
@@ -477,35 +479,18 @@ class Service:
     # ---------------------------------------------------------------- state
 
     def _components(self) -> Sequence[Component]:
-        ready, starting = ComponentState.READY, ComponentState.STARTING
+        ready = ComponentState.READY
         found = [Component("store", ready if self.store.healthy() else ComponentState.DOWN, required=True)]
         found.append(Component("state", ready if self._state.healthy() else ComponentState.DOWN, required=True))
         kernels = "" if self.engine.warm_now else "on NumPy until the kernels are compiled"
         found.append(Component("promql", ready, kernels, required=True))
-        for status in self.collector.status() if self.collector else ():
-            state = {"ok": ready, "starting": starting}.get(status.state, ComponentState.DEGRADED)
-            found.append(Component(f"source:{status.name}", state, status.last_error if state is not ready else ""))
+        found += source_components(self.collector.status() if self.collector else ())
         found += rule_components(self.rules)
-        found.append(self._detection_component())
-        failed = [(name, why) for name, why in self._failed.items() if name != "detection"]
-        return [*found, *(Component(name, ComponentState.DOWN, why) for name, why in failed)]
-
-    def _detection_component(self) -> Component:
-        if not self.settings.detection.enabled:
-            return Component("detection", ComponentState.READY, "switched off")
-        if not self.url:
-            return Component("detection", ComponentState.DOWN, "no service runs")
-        if self._detection is None:
-            state = ComponentState.DOWN if "detection" in self._failed else ComponentState.STARTING
-            return Component("detection", state, self._failed.get("detection", ""))
-        status = self._detection.status()
-        if status.source:
-            return Component("detection", ComponentState.DEGRADED, status.source)
-        watched = sum(group.watched for group in status.groups)
-        if status.training or not self._detection.trained:
-            why = "training" if status.training else "too little history"
-            return Component("detection", ComponentState.STARTING, why)
-        return Component("detection", ComponentState.READY, f"{watched} series watched")
+        failed = dict(self._failed)
+        why = failed.pop("detection", "")
+        enabled = self.settings.detection.enabled
+        found.append(detection_component(self._detection, enabled=enabled, running=bool(self.url), failed=why))
+        return [*found, *(Component(name, ComponentState.DOWN, reason) for name, reason in failed.items())]
 
 
 # ------------------------------------------------------------------ pieces

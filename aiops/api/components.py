@@ -1,0 +1,46 @@
+"""What the readiness page says of sources and detection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from aiops.api.services import Component, ComponentState
+
+if TYPE_CHECKING:
+    from aiops.incidents.detection import DetectionLoop
+    from aiops.ingest.collector import SourceStatus
+
+
+def source_components(statuses: Iterable[SourceStatus]) -> list[Component]:
+    """One component a polled source; one that lags or fails is degraded, and says why."""
+    states = {"ok": ComponentState.READY, "starting": ComponentState.STARTING}
+    return [
+        Component(
+            f"source:{s.name}", states.get(s.state, ComponentState.DEGRADED), "" if s.state == "ok" else s.last_error
+        )
+        for s in statuses
+    ]
+
+
+def detection_component(loop: DetectionLoop | None, *, enabled: bool, running: bool, failed: str) -> Component:
+    """The detection's state.
+
+    Args:
+        loop: once it is loaded.
+        running: the service listens; a command that answers in-process detects nothing.
+        failed: why it could not be started, or empty.
+    """
+    if not enabled:
+        return Component("detection", ComponentState.READY, "switched off")
+    if not running:
+        return Component("detection", ComponentState.DOWN, "no service runs")
+    if loop is None:
+        return Component("detection", ComponentState.DOWN if failed else ComponentState.STARTING, failed)
+    status = loop.status()
+    if status.source:
+        return Component("detection", ComponentState.DEGRADED, status.source)
+    if status.training or not loop.trained:
+        return Component("detection", ComponentState.STARTING, "training" if status.training else "too little history")
+    watched = sum(group.watched for group in status.groups)
+    return Component("detection", ComponentState.READY, f"{watched} series watched")
