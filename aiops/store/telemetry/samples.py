@@ -1,8 +1,7 @@
-"""Samples: idempotent append and compaction of closed blocks."""
+"""Samples: idempotent append."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiops.core.series import SampleBlock
+from aiops.store.telemetry.closed import ClosedSamples
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import SeriesIndex
-from aiops.store.telemetry.scan import Scanner, plain, values_of
+from aiops.store.telemetry.rows import insert_rows
 from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
 
-log = logging.getLogger(__name__)
-
-GRACE_MS = 600_000
-"""A block stays open this long after its end, for samples that come late."""
 BUFFER_ROWS = 8192
 """Inserts up to so many rows go through arrays that stay registered."""
 
@@ -55,35 +51,25 @@ class _Rows:
 class Samples:
     """Sample tables of one database. Writing methods are for the writer thread only."""
 
-    def __init__(self, database: TelemetryDatabase, index: SeriesIndex, partitions: Partitions) -> None:
+    def __init__(
+        self, database: TelemetryDatabase, index: SeriesIndex, partitions: Partitions, closed: ClosedSamples
+    ) -> None:
         self._database = database
         self._index = index
         self._partitions = partitions
         self._unsaved: list[int] = []
-        self._scanner = Scanner(database, index, partitions)
+        self._closed = closed
         self._buffer: dict[str, NDArray[Any]] = {}
         self._buffer_of: duckdb.DuckDBPyConnection | None = None
-        self.count = 0
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Series, their times and the number of samples, from the file; memory may know more series than it."""
-        self._scanner.forget()
+        """The series of the file; memory may know more of them than it."""
         known = len(self._index)
         self._index.load(
             con.execute("SELECT sid, names, vals FROM series WHERE sid >= ? ORDER BY sid", [known]).fetchall()
         )
         saved = con.execute("SELECT count(*) FROM series").fetchone()
         self._unsaved[:] = range(int(saved[0]) if saved else 0, len(self._index))
-        self.count = 0
-        for kind, first, last in (("seen", "first", "last"), ("head", "ts", "ts")):
-            for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
-                got = con.execute(f"SELECT sid, min({first}) a, max({last}) b FROM {name} GROUP BY sid").fetchnumpy()  # noqa: S608
-                self._index.saw(plain(got["sid"]), plain(got["a"]), plain(got["b"]))
-        for kind in ("head", "samples"):
-            for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
-                row = con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
-                self.count += int(row[0]) if row else 0
-        self._scanner.newest_ms = max(self._scanner.newest_ms, int(self._index.last.max(initial=-(1 << 62))))
 
     # ------------------------------------------------------------------ append
 
@@ -163,50 +149,32 @@ class Samples:
         maybe = np.flatnonzero((rows.ts <= self._index.last[rows.sid]) & (rows.ts >= self._index.first[rows.sid]))
         if not len(maybe):
             return rows
-        some = rows.take(maybe)
-        low, high = int(some.ts.min()), int(some.ts.max())
+        found, values = self._closed.stored(tx.con, rows.sid[maybe], rows.ts[maybe])
+        at = maybe[found]
+        if not len(at):
+            return rows
+        _count(counts, rows.owner[at], values[found].view(np.uint64) == rows.values[at].view(np.uint64))
         drop = np.zeros(len(rows), np.bool_)
-        tx.con.register("maybe", {"i": maybe, "sid": some.sid, "ts": some.ts})
-        for name in self._scanner.tables(low, high):
-            got = tx.con.execute(
-                f"SELECT m.i, t.val, t.nan FROM {name} t JOIN maybe m ON t.sid = m.sid AND t.ts = m.ts "  # noqa: S608
-                "WHERE t.ts BETWEEN ? AND ?",
-                [low, high],
-            ).fetchnumpy()
-            at = plain(got["i"])
-            if not len(at):
-                continue
-            same = values_of(got).view(np.uint64) == rows.values[at].view(np.uint64)
-            drop[at] = True
-            _count(counts, rows.owner[at], same)
-        tx.con.unregister("maybe")
-        return rows.take(~drop) if drop.any() else rows
+        drop[at] = True
+        return rows.take(~drop)
 
     def _insert(self, tx: Transaction, rows: _Rows) -> None:
-        open_from = (self._database.clock() - GRACE_MS) // BLOCK_MS
+        open_from = self._closed.open_from()
+        scanner = self._closed.scanner
         block = rows.ts // BLOCK_MS
         numbers = np.unique(block).tolist()
         parts = [(n, rows if len(numbers) == 1 else rows.take(block == n)) for n in numbers]
-        new = {n for n in numbers if n * BLOCK_MS > self._scanner.newest_ms}
-        self._scanner.blocks.begin(numbers)
-        tx.on_rollback.append(lambda: self._scanner.blocks.rollback(numbers))
+        new = {n for n in numbers if n * BLOCK_MS > scanner.newest_ms}
+        scanner.blocks.begin(numbers)
+        tx.on_rollback.append(lambda: scanner.blocks.rollback(numbers))
         made: list[tuple[str, int]] = []
         for number, part in parts:
             if number >= open_from:
                 self._write(tx, "head", number, part)
                 made.append(("head", number))
         closed = rows.take(block < open_from) if numbers[0] < open_from else rows.take(np.zeros(0, np.int64))
-        day = closed.ts // DAY_MS
-        for number in np.unique(day).tolist():
-            part = closed.take(day == number)
-            self._write(tx, "samples", number, part)
-            starts = np.flatnonzero(np.concatenate([[True], part.sid[1:] != part.sid[:-1]]))
-            ends = np.append(starts[1:], len(part)) - 1
-            name = self._partitions.ensure(tx.con, "seen", number)
-            tx.con.register("rows", {"sid": part.sid[starts], "a": part.ts[starts], "b": part.ts[ends]})
-            tx.con.execute(f"INSERT INTO {name} SELECT sid, a, b FROM rows")  # noqa: S608
-            tx.con.unregister("rows")
-            made += [("samples", number), ("seen", number)]
+        if len(closed):
+            self._closed.add_late(tx, closed.sid, closed.ts, closed.values)
 
         def committed() -> None:
             for kind, number in made:
@@ -214,28 +182,18 @@ class Samples:
             starts = np.flatnonzero(np.concatenate([[True], rows.sid[1:] != rows.sid[:-1]]))
             ends = np.append(starts[1:], len(rows)) - 1
             self._index.saw(rows.sid[starts], rows.ts[starts], rows.ts[ends])
-            self.count += len(rows)
-            self._scanner.newest_ms = max(self._scanner.newest_ms, int(rows.ts.max()))
-            self._scanner.blocks.commit((n, n in new, part.sid, part.ts, part.values) for n, part in parts)
+            self._closed.count += len(rows)
+            scanner.newest_ms = max(scanner.newest_ms, int(rows.ts.max()))
+            scanner.blocks.commit((n, n in new, part.sid, part.ts, part.values) for n, part in parts)
 
         tx.on_commit.append(committed)
 
     def _write(self, tx: Transaction, kind: str, number: int, rows: _Rows) -> None:
-        """DuckDB reads a NumPy NaN as NULL, so a NaN's bits go to a column of their own."""
         name = self._partitions.ensure(tx.con, kind, number)
-        is_nan = np.isnan(rows.values)
-        if len(rows) <= BUFFER_ROWS and not is_nan.any():
+        if len(rows) <= BUFFER_ROWS and not np.isnan(rows.values).any():
             self._write_few(tx, name, rows)
-            return
-        columns: dict[str, NDArray[Any]] = {"sid": rows.sid, "ts": rows.ts, "val": rows.values}
-        nan = "NULL"
-        if is_nan.any():
-            columns["bits"] = rows.values.view(np.int64)
-            columns["isnan"] = is_nan
-            nan = "CASE WHEN isnan THEN bits END"
-        tx.con.register("rows", columns)
-        tx.con.execute(f"INSERT INTO {name} SELECT sid, ts, val, {nan} FROM rows")  # noqa: S608
-        tx.con.unregister("rows")
+        else:
+            insert_rows(tx.con, name, rows.sid, rows.ts, rows.values)
 
     def _write_few(self, tx: Transaction, name: str, rows: _Rows) -> None:
         """By arrays that stay registered: registering new ones costs a third of a small insert."""
@@ -256,78 +214,6 @@ class Samples:
     def _forget_buffer(self) -> None:
         """The registration was rolled back with its transaction."""
         self._buffer_of = None
-
-    # ------------------------------------------------------------------ maintenance
-
-    def compact(self) -> bool:
-        """Move one closed block from arrival order to (series, time) order. True when another is left."""
-        open_from = (self._database.clock() - GRACE_MS) // BLOCK_MS
-        closed = [n for n in self._partitions.numbers("head") if n < open_from]
-        if not closed:
-            return False
-        number, day = closed[0], closed[0] * BLOCK_MS // DAY_MS
-
-        def move(tx: Transaction) -> None:
-            head = self._partitions.ensure(tx.con, "head", number)
-            samples = self._partitions.ensure(tx.con, "samples", day)
-            seen = self._partitions.ensure(tx.con, "seen", day)
-            tx.con.execute(f"INSERT INTO {samples} SELECT * FROM {head} ORDER BY sid, ts")  # noqa: S608
-            tx.con.execute(f"INSERT INTO {seen} SELECT sid, min(ts), max(ts) FROM {head} GROUP BY sid")  # noqa: S608
-            tx.con.execute(f"DROP TABLE {head}")
-
-            def committed() -> None:
-                self._partitions.added("samples", day)
-                self._partitions.added("seen", day)
-                self._partitions.dropped("head", number)
-
-            tx.on_commit.append(committed)
-
-        self._scanner.epoch += 1
-        try:
-            self._database.transaction(move)
-        finally:
-            self._scanner.epoch += 1
-        return len(closed) > 1
-
-    def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
-        """Drop whole days (and open blocks) that ended before ``cutoff_ms``; returns tables dropped."""
-        gone = [(kind, n) for kind in ("samples", "seen") for n in self._partitions.numbers(kind)]
-        gone = [(kind, n) for kind, n in gone if (n + 1) * DAY_MS <= cutoff_ms]
-        gone += [("head", n) for n in self._partitions.numbers("head") if (n + 1) * BLOCK_MS <= cutoff_ms]
-        bound = max(((n + 1) * (BLOCK_MS if kind == "head" else DAY_MS) for kind, n in gone), default=0)
-        lost = 0
-        for kind, n in gone:
-            name = self._partitions.ensure(tx.con, kind, n)
-            if kind != "seen":
-                row = tx.con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
-                lost += int(row[0]) if row else 0
-            tx.con.execute(f"DROP TABLE {name}")
-
-        def committed() -> None:
-            for kind, n in gone:
-                self._partitions.dropped(kind, n)
-            self.count -= lost
-            self._index.forget_before(bound)
-            self._scanner.blocks.forget_before(bound // BLOCK_MS)
-
-        if gone:
-            self._scanner.epoch += 1
-            tx.on_commit.append(committed)
-            tx.on_commit.append(self._next_epoch)
-            tx.on_rollback.append(self._next_epoch)
-        return len(gone)
-
-    def _next_epoch(self) -> None:
-        self._scanner.epoch += 1
-
-    # ------------------------------------------------------------------ scan
-
-    def warm(self) -> bool:
-        return self._scanner.warm()
-
-    def scan(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> SampleBlock:
-        """Samples of the given series with ``start_ms <= ts <= end_ms``; series without any are left out."""
-        return self._scanner.scan(sids, start_ms, end_ms)
 
 
 def _sorted(rows: _Rows) -> _Rows:

@@ -18,6 +18,7 @@ from aiops.core.principal import Principal
 from aiops.core.series import METRIC_NAME, Labels, Matcher, MetricMetadata, SampleBlock
 from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
 from aiops.store.telemetry import patterns
+from aiops.store.telemetry.closed import ClosedSamples
 from aiops.store.telemetry.costs import Costs, check_table
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.graph import service_graph
@@ -92,18 +93,20 @@ class TelemetryStore:
         self._index = SeriesIndex()
         with database.read() as con:
             self._partitions = Partitions(con)
-            self._samples = Samples(database, self._index, self._partitions)
+            self._stored = ClosedSamples(database, self._index, self._partitions)
+            self._samples = Samples(database, self._index, self._partitions, self._stored)
             self._signals = Signals(database, self._partitions)
             self._load(con)
         self._keys_pruned_ms = 0
         self._costs = Costs(database, cost_scope_columns or {})
-        database.when_idle(self._samples.compact)
-        database.when_idle(self._samples.warm)
+        database.when_idle(self._stored.compact)
+        database.when_idle(self._stored.warm)
         database.when_reopened(self._load)
 
     def _load(self, con: duckdb.DuckDBPyConnection) -> None:
         self._partitions.load(con)
         self._samples.load(con)
+        self._stored.load(con)
         self._signals.load(con)
         self._metadata = {
             row[0]: MetricMetadata(*row)
@@ -219,7 +222,7 @@ class TelemetryStore:
 
     def _retain(self, tx: Transaction, payloads: list[None]) -> list[int]:
         cutoff = self._samples.oldest_ms()
-        dropped = self._samples.drop_before(tx, cutoff) + self._signals.drop_before(tx, cutoff)
+        dropped = self._stored.drop_before(tx, cutoff) + self._signals.drop_before(tx, cutoff)
         if dropped:
             log.info("Retention dropped %d tables older than %d days.", dropped, self.database.settings.retention_days)
         return [dropped] * len(payloads)
@@ -228,7 +231,7 @@ class TelemetryStore:
 
     def scan(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal) -> SampleBlock:
         """Samples with ``start_ms <= ts <= end_ms`` of series that match and lie in the principal's scope."""
-        return self._samples.scan(self._index.select(matchers, principal, start_ms, end_ms), start_ms, end_ms)
+        return self._stored.scan(self._index.select(matchers, principal, start_ms, end_ms), start_ms, end_ms)
 
     def select_series(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
@@ -310,7 +313,7 @@ class TelemetryStore:
         filled = last != NEVER_LAST
         return StoreStatus(
             size,
-            self._samples.count,
+            self._stored.count,
             self._signals.log_count,
             self._signals.span_count,
             self._costs.count(),

@@ -149,9 +149,9 @@ def test_open_blocks_are_in_memory_again_after_a_start(opened: Callable[..., Tel
     before = content(first, 0, 1 << 60, few=True)
     second = opened()
     deadline = time.monotonic() + 20
-    while not second._samples._scanner.blocks.holds(NOW // BLOCK_MS) and time.monotonic() < deadline:
+    while not second._stored.scanner.blocks.holds(NOW // BLOCK_MS) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert second._samples._scanner.blocks.holds(NOW // BLOCK_MS)
+    assert second._stored.scanner.blocks.holds(NOW // BLOCK_MS)
     append(second, [(3, NOW)])
     after = content(second, 0, 1 << 60, few=True)
     assert before[0][1] + [NOW] == after[0][1]

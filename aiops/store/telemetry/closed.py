@@ -1,0 +1,172 @@
+"""Samples that are stored: what is known of them, compaction and retention of their tables, and their scans.
+
+The writing half is ``samples.py``; it asks :meth:`ClosedSamples.stored` whether a sample is there already, and hands
+late ones to :meth:`ClosedSamples.add_late`.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from aiops.core.series import SampleBlock
+from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.labels import SeriesIndex
+from aiops.store.telemetry.rows import insert_rows
+from aiops.store.telemetry.scan import Scanner, plain, values_of
+from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
+
+GRACE_MS = 600_000
+"""A block stays open this long after its end, for samples that come late."""
+
+
+class ClosedSamples:
+    """Stored samples of one database. ``compact``, ``add_late`` and ``drop_before`` are for the writer thread only.
+
+    Attributes:
+        count: committed samples.
+        scanner: reads them; its ``blocks`` are those in memory.
+    """
+
+    def __init__(self, database: TelemetryDatabase, index: SeriesIndex, partitions: Partitions) -> None:
+        self._database = database
+        self._index = index
+        self._partitions = partitions
+        self.scanner = Scanner(database, index, partitions)
+        self.count = 0
+
+    def load(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Times of the series and the number of samples, from the file."""
+        self.scanner.forget()
+        self.count = 0
+        for kind, first, last in (("seen", "first", "last"), ("head", "ts", "ts")):
+            for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
+                got = con.execute(f"SELECT sid, min({first}) a, max({last}) b FROM {name} GROUP BY sid").fetchnumpy()  # noqa: S608
+                self._index.saw(plain(got["sid"]), plain(got["a"]), plain(got["b"]))
+        for kind in ("head", "samples"):
+            for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
+                row = con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
+                self.count += int(row[0]) if row else 0
+        self.scanner.newest_ms = max(self.scanner.newest_ms, int(self._index.last.max(initial=-(1 << 62))))
+
+    def open_from(self) -> int:
+        """Number of the oldest block that still takes samples in arrival order."""
+        return (self._database.clock() - GRACE_MS) // BLOCK_MS
+
+    def stored(
+        self, con: duckdb.DuckDBPyConnection, sids: NDArray[np.int32], ts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which (series, time) pairs are stored, open blocks included, and their values; NaN bits are kept."""
+        found, values = np.zeros(len(sids), np.bool_), np.zeros(len(sids))
+        if not len(sids):
+            return found, values
+        low, high = int(ts.min()), int(ts.max())
+        con.register("maybe", {"i": np.arange(len(sids)), "sid": sids, "ts": ts})
+        for name in self.scanner.tables(low, high):
+            got = con.execute(
+                f"SELECT m.i, t.val, t.nan FROM {name} t JOIN maybe m ON t.sid = m.sid AND t.ts = m.ts "  # noqa: S608
+                "WHERE t.ts BETWEEN ? AND ?",
+                [low, high],
+            ).fetchnumpy()
+            at = plain(got["i"])
+            found[at] = True
+            values[at] = values_of(got)
+        con.unregister("maybe")
+        return found, values
+
+    def add_late(
+        self, tx: Transaction, sids: NDArray[np.int32], ts: NDArray[np.int64], values: NDArray[np.float64]
+    ) -> None:
+        """Samples of closed blocks, ordered by (series, time), none of them stored."""
+        made: list[tuple[str, int]] = []
+        day = ts // DAY_MS
+        for number in np.unique(day).tolist():
+            own = day == number
+            sid, at = sids[own], ts[own]
+            insert_rows(tx.con, self._partitions.ensure(tx.con, "samples", number), sid, at, values[own])
+            starts = np.flatnonzero(np.concatenate([[True], sid[1:] != sid[:-1]]))
+            ends = np.append(starts[1:], len(sid)) - 1
+            name = self._partitions.ensure(tx.con, "seen", number)
+            tx.con.register("rows", {"sid": sid[starts], "a": at[starts], "b": at[ends]})
+            tx.con.execute(f"INSERT INTO {name} SELECT sid, a, b FROM rows")  # noqa: S608
+            tx.con.unregister("rows")
+            made += [("samples", number), ("seen", number)]
+
+        def committed() -> None:
+            for kind, number in made:
+                self._partitions.added(kind, number)
+
+        tx.on_commit.append(committed)
+
+    # ------------------------------------------------------------------ maintenance
+
+    def compact(self) -> bool:
+        """Move one closed block from arrival order to (series, time) order. True when another is left."""
+        open_from = self.open_from()
+        closed = [n for n in self._partitions.numbers("head") if n < open_from]
+        if not closed:
+            return False
+        number, day = closed[0], closed[0] * BLOCK_MS // DAY_MS
+
+        def move(tx: Transaction) -> None:
+            head = self._partitions.ensure(tx.con, "head", number)
+            samples = self._partitions.ensure(tx.con, "samples", day)
+            seen = self._partitions.ensure(tx.con, "seen", day)
+            tx.con.execute(f"INSERT INTO {samples} SELECT * FROM {head} ORDER BY sid, ts")  # noqa: S608
+            tx.con.execute(f"INSERT INTO {seen} SELECT sid, min(ts), max(ts) FROM {head} GROUP BY sid")  # noqa: S608
+            tx.con.execute(f"DROP TABLE {head}")
+
+            def committed() -> None:
+                self._partitions.added("samples", day)
+                self._partitions.added("seen", day)
+                self._partitions.dropped("head", number)
+
+            tx.on_commit.append(committed)
+
+        self.scanner.epoch += 1
+        try:
+            self._database.transaction(move)
+        finally:
+            self.scanner.epoch += 1
+        return len(closed) > 1
+
+    def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
+        """Drop whole days (and open blocks) that ended before ``cutoff_ms``; returns tables dropped."""
+        gone = [(kind, n) for kind in ("samples", "seen") for n in self._partitions.numbers(kind)]
+        gone = [(kind, n) for kind, n in gone if (n + 1) * DAY_MS <= cutoff_ms]
+        gone += [("head", n) for n in self._partitions.numbers("head") if (n + 1) * BLOCK_MS <= cutoff_ms]
+        bound = max(((n + 1) * (BLOCK_MS if kind == "head" else DAY_MS) for kind, n in gone), default=0)
+        lost = 0
+        for kind, n in gone:
+            name = self._partitions.ensure(tx.con, kind, n)
+            if kind != "seen":
+                row = tx.con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
+                lost += int(row[0]) if row else 0
+            tx.con.execute(f"DROP TABLE {name}")
+
+        def committed() -> None:
+            for kind, n in gone:
+                self._partitions.dropped(kind, n)
+            self.count -= lost
+            self._index.forget_before(bound)
+            self.scanner.blocks.forget_before(bound // BLOCK_MS)
+
+        if gone:
+            self.scanner.epoch += 1
+            tx.on_commit.append(committed)
+            tx.on_commit.append(self._next_epoch)
+            tx.on_rollback.append(self._next_epoch)
+        return len(gone)
+
+    def _next_epoch(self) -> None:
+        self.scanner.epoch += 1
+
+    # ------------------------------------------------------------------ scan
+
+    def warm(self) -> bool:
+        return self.scanner.warm()
+
+    def scan(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> SampleBlock:
+        """Samples of the given series with ``start_ms <= ts <= end_ms``; series without any are left out."""
+        return self.scanner.scan(sids, start_ms, end_ms)
