@@ -24,7 +24,7 @@ from aiops.core.evidence import Answer
 from aiops.core.incident import Alert, Notification
 from aiops.core.principal import Principal
 from aiops.core.query import Question
-from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, SampleBlock
+from aiops.core.series import Exemplar, Labels, Matcher, MetricMetadata, NativeHistogram, QueryResult, SampleBlock
 from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
 
 
@@ -93,6 +93,8 @@ class Collected:
     logs: tuple[LogRecord, ...] = ()
     spans: tuple[Span, ...] = ()
     changes: tuple[ChangeEvent, ...] = ()
+    exemplars: tuple[Exemplar, ...] = ()
+    histograms: tuple[NativeHistogram, ...] = ()
     cursor: str = ""
     done: float = 1.0
     """Share of the backlog fetched, in [0, 1]; below 1 the collector polls again at once."""

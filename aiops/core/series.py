@@ -73,6 +73,28 @@ class MetricMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One exemplar of a series: a measured value with labels of its own, such as ``trace_id``. ``ts`` is ms UTC."""
+
+    series: Labels
+    labels: Labels
+    value: float
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class NativeHistogram:
+    """One native-histogram sample, lossless: ``payload`` is a ``prometheus.Histogram`` protobuf message.
+
+    ``ts`` is ms UTC, the message's own. Messages of remote write 1.0 and 2.0 are the same on the wire.
+    """
+
+    series: Labels
+    ts: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SampleBlock:
     """Samples of many series in CSR form.
 

@@ -26,6 +26,8 @@ PARTITIONED = {
     "head": "sid INTEGER, ts BIGINT, val DOUBLE, nan BIGINT",
     "samples": "sid INTEGER, ts BIGINT, val DOUBLE, nan BIGINT",
     "seen": "sid INTEGER, first BIGINT, last BIGINT",
+    "exemplars": "series VARCHAR, labels VARCHAR, ts BIGINT, bits BIGINT",
+    "histograms": "series VARCHAR, ts BIGINT, payload BLOB",
     "logs": "ns BIGINT, severity INTEGER, severity_text VARCHAR, service VARCHAR, body VARCHAR, resource VARCHAR, "
     "attributes VARCHAR, trace_id VARCHAR, span_id VARCHAR",
     "spans": "trace_id VARCHAR, span_id VARCHAR, parent_span_id VARCHAR, name VARCHAR, kind VARCHAR, "

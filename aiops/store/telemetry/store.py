@@ -15,12 +15,13 @@ import duckdb
 from aiops.core.cost import CostQuery, CostSeries, CostTable
 from aiops.core.ports import Collected
 from aiops.core.principal import Principal
-from aiops.core.series import METRIC_NAME, Labels, Matcher, MetricMetadata, SampleBlock
+from aiops.core.series import METRIC_NAME, Exemplar, Labels, Matcher, MetricMetadata, NativeHistogram, SampleBlock
 from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
 from aiops.store.telemetry import patterns
 from aiops.store.telemetry.closed import ClosedSamples
 from aiops.store.telemetry.costs import Costs, check_table
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.exemplars import Exemplars
 from aiops.store.telemetry.graph import service_graph
 from aiops.store.telemetry.labels import NEVER_LAST, SeriesIndex
 from aiops.store.telemetry.samples import SampleCounts, Samples
@@ -43,7 +44,7 @@ class AppendReport:
         conflicts: samples whose (series, time) holds another value; the first one stays.
         too_new: samples, logs or spans further ahead of the clock than ``store.future_limit_s``; refused.
         too_old: those before the retention; refused.
-        logs, spans, changes: new rows.
+        logs, spans, changes, exemplars, histograms: new rows.
         replayed: the key was seen in the last 24 h; nothing was added.
     """
 
@@ -55,6 +56,8 @@ class AppendReport:
     logs: int = 0
     spans: int = 0
     changes: int = 0
+    exemplars: int = 0
+    histograms: int = 0
     replayed: bool = False
 
 
@@ -96,6 +99,7 @@ class TelemetryStore:
             self._stored = ClosedSamples(database, self._index, self._partitions)
             self._samples = Samples(database, self._index, self._partitions, self._stored)
             self._signals = Signals(database, self._partitions)
+            self._exemplars = Exemplars(database, self._partitions)
             self._load(con)
         self._keys_pruned_ms = 0
         self._costs = Costs(database, cost_scope_columns or {})
@@ -156,7 +160,11 @@ class TelemetryStore:
         return reports
 
     def _signals_of(self, tx: Transaction, collected: Collected, count: SampleCounts) -> AppendReport:
-        low, high = self._samples.oldest_ms() * 1_000_000, self._samples.newest_ms() * 1_000_000
+        oldest, newest = self._samples.oldest_ms(), self._samples.newest_ms()
+        low, high = oldest * 1_000_000, newest * 1_000_000
+        exemplars = [e for e in collected.exemplars if oldest <= e.ts <= newest]
+        histograms = [h for h in collected.histograms if oldest <= h.ts <= newest]
+        at = [e.ts for e in collected.exemplars] + [h.ts for h in collected.histograms]
         logs = [r for r in collected.logs if low <= r.time_unix_nano <= high]
         spans = [s for s in collected.spans if low <= s.start_unix_nano <= high]
         times = [r.time_unix_nano for r in collected.logs] + [s.start_unix_nano for s in collected.spans]
@@ -169,11 +177,13 @@ class TelemetryStore:
             count.accepted,
             count.duplicates + len(spans) - new_spans,
             count.conflicts,
-            count.too_new + sum(t > high for t in times),
-            count.too_old + sum(t < low for t in times),
+            count.too_new + sum(t > high for t in times) + sum(t > newest for t in at),
+            count.too_old + sum(t < low for t in times) + sum(t < oldest for t in at),
             len(logs),
             new_spans,
             len(collected.changes),
+            self._exemplars.append(tx, exemplars) if exemplars else 0,
+            self._exemplars.append_histograms(tx, histograms) if histograms else 0,
         )
 
     def _save_metadata(self, tx: Transaction, metadata: Sequence[MetricMetadata]) -> None:
@@ -223,6 +233,7 @@ class TelemetryStore:
     def _retain(self, tx: Transaction, payloads: list[None]) -> list[int]:
         cutoff = self._samples.oldest_ms()
         dropped = self._stored.drop_before(tx, cutoff) + self._signals.drop_before(tx, cutoff)
+        dropped += self._exemplars.drop_before(tx, cutoff)
         if dropped:
             log.info("Retention dropped %d tables older than %d days.", dropped, self.database.settings.retention_days)
         return [dropped] * len(payloads)
@@ -259,6 +270,18 @@ class TelemetryStore:
                 if name in visible or any(name + suffix in visible for suffix in FAMILY_SUFFIXES)
             }
         return [known[name] for name in sorted(known)]
+
+    def exemplars(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[Exemplar]:
+        """Exemplars with ``start_ms <= ts <= end_ms`` of series that match: the newest 10,000, oldest first."""
+        return self._exemplars.read(matchers, start_ms, end_ms, principal)
+
+    def histograms(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[NativeHistogram]:
+        """Native histograms with ``start_ms <= ts <= end_ms``: the newest 10,000, oldest first."""
+        return self._exemplars.read_histograms(matchers, start_ms, end_ms, principal)
 
     # ------------------------------------------------------------------ signals
 
