@@ -36,7 +36,7 @@ def test_notifiers_know_the_public_address_unless_they_have_their_own(made: Any)
         server={"public_url": "https://aiops.example.com"},
         receivers={"one": hook, "two": {**hook, "public_url": "https://other.example.com"}},
     )
-    addresses = {name: notifier.options.public_url for name, notifier in service._notifiers.items()}
+    addresses = {name: notifier.options.public_url for name, notifier in service.notifiers.items()}
     assert addresses == {"one": "https://aiops.example.com", "two": "https://other.example.com"}
 
 

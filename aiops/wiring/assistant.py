@@ -1,0 +1,80 @@
+"""The assistant: offline planner always, the LLM planner where one is configured."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from aiops.access.spend import SpendLimit
+from aiops.agent.assistant import Assistant
+from aiops.agent.catalogue import Catalogues
+from aiops.agent.executor import Executor
+from aiops.agent.limits import QuestionLimits
+from aiops.agent.ports import Planner
+from aiops.core.errors import ConfigError
+from aiops.core.ports import ChatModelProvider, MetricQuerier
+from aiops.settings import PluginSettings, Settings
+from aiops.store.state.conversations import ConversationRepository
+from aiops.store.state.usage import UsageRepository
+from aiops.store.telemetry.store import TelemetryStore
+from aiops.wiring.lifetime import Lifetime
+from aiops.wiring.plugins import PluginFactory
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MODEL = "openai:gpt-5-mini"
+
+
+def assistant(
+    settings: Settings,
+    executor: Executor,
+    querier: MetricQuerier,
+    store: TelemetryStore,
+    conversations: ConversationRepository,
+    usage: UsageRepository,
+    plugins: PluginFactory,
+    lifetime: Lifetime,
+) -> Assistant:
+    """Raises ``ConfigError`` for an LLM that is asked for and cannot be built."""
+    chosen = settings.agent.llm
+    limits = QuestionLimits(llm_calls=chosen.max_calls_per_question, llm_seconds=chosen.timeout_s)
+    return Assistant(
+        Catalogues(querier),
+        executor,
+        llm=_llm_planner(settings, executor, usage, limits, plugins, lifetime),
+        store=conversations,
+        signals=store,
+        limits=limits,
+    )
+
+
+def _llm_planner(
+    settings: Settings,
+    executor: Executor,
+    usage: UsageRepository,
+    limits: QuestionLimits,
+    plugins: PluginFactory,
+    lifetime: Lifetime,
+) -> Planner | None:
+    chosen = settings.agent.llm
+    wanted = chosen.model or chosen.base_url or settings.openai_base_url or settings.openai_api_key.get_secret_value()
+    if settings.agent.planner == "offline" or not (wanted or settings.agent.planner == "llm"):
+        return None
+    provider, _, model = (chosen.model or DEFAULT_MODEL).partition(":")
+    if not model:
+        raise ConfigError(
+            f"agent.llm.model is '{provider}'; it must be provider:model.", hint=f"Such as {DEFAULT_MODEL}."
+        )
+    from aiops.agent.planner_llm import LlmPlanner
+
+    plugin: ChatModelProvider[Any] = plugins.one("connectors.llm", provider, PluginSettings(plugin=provider))
+    spend = SpendLimit(usage, chosen.max_cost_per_day)
+    try:
+        planner = LlmPlanner(plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits)
+    except ConfigError as error:
+        if chosen.model or settings.agent.planner == "llm":
+            raise
+        log.warning("The offline planner answers: %s", error)  # a key in the environment is no order
+        return None
+    lifetime.on_stop(planner.close)
+    return planner

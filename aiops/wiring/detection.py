@@ -1,0 +1,44 @@
+"""The detection loop: detectors, trainer and scorer, all of which load torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from aiops.core import plugins
+from aiops.core.ports import Detector, MetricQuerier, PluginContext, system_clock
+from aiops.incidents.lifecycle import IncidentService
+from aiops.models.registry import ModelRegistry
+from aiops.promql.parse import inject_matchers
+from aiops.settings import Settings
+from aiops.store.state.detection import DetectionRepository
+
+if TYPE_CHECKING:
+    from aiops.incidents.detection import DetectionLoop
+
+
+def detection_loop(
+    settings: Settings,
+    querier: MetricQuerier,
+    incidents: IncidentService,
+    models: ModelRegistry,
+    detections: DetectionRepository,
+) -> DetectionLoop:
+    """Built, not started."""
+    from aiops.incidents.detection import DetectionLoop
+    from aiops.models.serving import Scorer
+    from aiops.models.training import Trainer
+
+    chosen = {"device": settings.device, "members": list(settings.detection.detectors)}
+    detector = cast(
+        "Detector[Any]", plugins.build("detectors", "fusion", chosen, PluginContext("detection", system_clock))
+    )
+    return DetectionLoop(
+        querier,
+        incidents,
+        Trainer(models, detector),
+        Scorer(detector),
+        detections,
+        settings.detection,
+        settings.incidents,
+        narrow=inject_matchers,
+    )

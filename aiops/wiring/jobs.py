@@ -1,0 +1,63 @@
+"""Jobs: what each kind does, when the scheduled ones run, the worker and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiops.core.job import Schedule
+from aiops.core.ports import JobProgress, ProgressJobHandler, system_clock
+from aiops.jobs.queue import JobQueue
+from aiops.settings import Settings
+from aiops.store.state.jobs import JobRepository
+from aiops.store.telemetry.store import TelemetryStore
+from aiops.wiring.lifetime import Lifetime
+
+RETENTION_CRON, COST_CRON = "41 2 * * *", "7 * * * *"
+JOBS_KEPT_MS = 30 * 86_400_000
+
+
+def retention_job(store: TelemetryStore, rows: JobRepository) -> ProgressJobHandler:
+    """Telemetry and finished jobs that are past their time."""
+
+    def run(arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG001
+        progress(0.5, f"{store.apply_retention()} day tables dropped")
+        rows.forget_finished(system_clock() - JOBS_KEPT_MS)
+
+    return run
+
+
+def schedules_of(settings: Settings, *, training: bool) -> list[Schedule]:
+    """The schedules that the settings ask for."""
+    from aiops.reports.delivery import JOB_KIND, report_arguments
+
+    reports = [
+        Schedule(f"report:{name}", r.cron, r.zone, JOB_KIND, tuple(sorted(report_arguments(name, r).items())))
+        for name, r in settings.reports.items()
+    ]
+    found = [
+        Schedule("retention", RETENTION_CRON, "UTC", "retention"),
+        Schedule("cost", COST_CRON, "UTC", "cost"),
+        *reports,
+    ]
+    return [*found, Schedule("train", settings.detection.retrain_cron, "UTC", "train")] if training else found
+
+
+def start_jobs(
+    rows: JobRepository,
+    queue: JobQueue,
+    handlers: Mapping[str, ProgressJobHandler],
+    schedules: list[Schedule],
+    lifetime: Lifetime,
+) -> None:
+    """Schedules that are not given any more are forgotten."""
+    from aiops.jobs.clock import JobClock
+    from aiops.jobs.worker import Worker
+
+    clock = JobClock(queue)
+    worker = Worker(rows, handlers)
+    clock.keep_only({schedule.name for schedule in schedules})
+    for schedule in schedules:
+        clock.put(schedule)
+    clock.start()
+    worker.start()
+    lifetime.on_stop(worker.stop, clock.stop)

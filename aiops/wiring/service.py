@@ -1,0 +1,324 @@
+"""The service: all organs built, then started in the order in which people need them.
+
+Start order: store, HTTP, own and host metrics first. What takes seconds to import (torch, MLflow, Numba
+kernels, chat, the LLM) is built afterwards on a thread of its own; ``/readyz`` shows what is still starting.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from aiops import __version__
+from aiops.access.binding import refuse_unsafe_bind
+from aiops.access.keys import KeyService
+from aiops.access.rates import RateLimits
+from aiops.actions.approval import ActionService
+from aiops.agent.executor import Executor as PlanExecutor
+from aiops.api.components import detection_component, source_components
+from aiops.api.rule_views import rule_components
+from aiops.api.services import Component, ComponentState, Services
+from aiops.core.errors import AiopsError, TransientError
+from aiops.core.ports import ChatSurface, CostSource, Executor, JobProgress, Notifier, ProgressJobHandler, system_clock
+from aiops.core.principal import Principal
+from aiops.cost.bills import Bills
+from aiops.cost.service import CostService
+from aiops.incidents.lifecycle import IncidentService
+from aiops.incidents.notify import Dispatcher
+from aiops.incidents.root_cause import RootCauseAnalyser
+from aiops.incidents.routing import routes_of
+from aiops.incidents.watch import watch_list
+from aiops.ingest.backfill import backfill_job
+from aiops.ingest.collector import Collector
+from aiops.jobs.queue import JobQueue
+from aiops.models.registry import ModelRegistry
+from aiops.promql.engine import PromqlEngine
+from aiops.rules.engine import rules_of
+from aiops.settings import Settings
+from aiops.store.state.actions import ActionRepository
+from aiops.store.state.audit import AuditLog
+from aiops.store.state.conversations import ConversationRepository
+from aiops.store.state.detection import DetectionRepository
+from aiops.store.state.incidents import IncidentRepository
+from aiops.store.state.jobs import JobRepository
+from aiops.store.state.keys import KeyRepository
+from aiops.store.state.outbox import OutboxRepository
+from aiops.store.state.reports import ReportRepository
+from aiops.store.state.usage import UsageRepository
+from aiops.wiring.assistant import assistant
+from aiops.wiring.chat import chat_surfaces
+from aiops.wiring.detection import detection_loop
+from aiops.wiring.folder import open_state, writable
+from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
+from aiops.wiring.lifetime import Lifetime
+from aiops.wiring.listening import listen
+from aiops.wiring.plugins import PluginFactory, focus_file
+from aiops.wiring.telemetry import metric_querier, telemetry_store
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from aiops.incidents.detection import DetectionLoop
+    from aiops.observability import Observability
+    from aiops.reports.cost import Report
+
+log = logging.getLogger(__name__)
+
+LATE_S = 120.0
+"""How long :attr:`Service.detection` waits for what loads late."""
+HEAD_START_S = 1.5
+"""What loads late waits this long, so that the first chart does not compete with imports and compilers."""
+DAY_MS = 86_400_000
+
+
+class Service:
+    """Everything that was built, and its life: :meth:`start`, :meth:`wait`, :meth:`stop`.
+
+    Without :meth:`start` it can still answer in-process through :attr:`app`.
+    """
+
+    def __init__(self, settings: Settings, *, observed: bool = True) -> None:
+        """Build what is light. Raises ``ConfigError`` for settings or a data folder that cannot be used."""
+        refuse_unsafe_bind(settings.server)
+        self.settings = settings
+        self._life = Lifetime()
+        self._plugins = PluginFactory(settings, self._life)
+        self._failed: dict[str, str] = {}
+        self.collector: Collector | None = None
+        self._own: Observability | None = None
+        self._detection: DetectionLoop | None = None
+        self._late = threading.Event()
+        self._surfaces: dict[str, ChatSurface[Any]] = {}
+        self._stopping = threading.Event()
+        self.url = ""
+        try:
+            self._build(observed)
+        except BaseException:
+            self.stop()
+            raise
+
+    # ---------------------------------------------------------------- building
+
+    def _build(self, observed: bool) -> None:
+        settings, life, plugins = self.settings, self._life, self._plugins
+        folder = writable(settings.data_dir)
+        if observed:
+            self._observe()
+        self.store = telemetry_store(settings, folder)
+        life.on_stop(self.store.close)
+        state = self._state = open_state(settings)
+        life.on_stop(state.close)
+        self.engine = PromqlEngine(self.store, settings.promql)
+        self.sources = plugins.all("connectors.telemetry", settings.connectors.telemetry)
+        self.querier = metric_querier(settings, self.engine, self.sources)
+        audit = AuditLog(state)
+        keys = KeyService(KeyRepository(state), audit=audit)
+        if settings.server.bootstrap_key_file is not None:
+            keys.bootstrap_from(settings.server.bootstrap_key_file)
+        self.outbox = OutboxRepository(state)
+        self.notifiers: dict[str, Notifier[Any]] = plugins.all("connectors.notifiers", settings.receivers)
+        self.incidents = IncidentService(
+            IncidentRepository(state),
+            RootCauseAnalyser(self.querier, self.store, watch_list(settings.detection), settings.incidents),
+            routes_of(settings.receivers, {name: type(found).pages for name, found in self.notifiers.items()}),
+            settings.incidents,
+        )
+        life.on_stop(self.incidents.stop)
+        meters = self._own.meters if self._own else None
+        self.rules = rules_of(settings, self.engine, self.store, self.incidents, meters)
+        self._dispatcher = Dispatcher(self.outbox, self.notifiers)
+        executors: dict[str, Executor[Any]] = plugins.all("connectors.executors", settings.connectors.executors)
+        self.actions = ActionService(
+            ActionRepository(state),
+            audit,
+            self.incidents,
+            executors,
+            settings=settings.actions,
+            expiry_s=settings.incidents.action_expiry_s,
+        )
+        self.cost = CostService(self.store, settings.cost, sink=self.incidents, values=self.store.cost_values)
+        bills: dict[str, CostSource[Any]] = plugins.all("connectors.clouds", settings.connectors.clouds)
+        self._bills = Bills(self.store, self.cost, bills, focus_file)
+        self._detections = DetectionRepository(state)
+        self._job_rows = JobRepository(state)
+        self.models = ModelRegistry(folder)
+        executor = PlanExecutor(
+            self.querier,
+            self.store,
+            self.cost,
+            self.incidents,
+            self.actions,
+            plugins.every("tools"),
+            deadline_s=settings.agent.deadline_s,
+            max_series=settings.agent.max_series,
+        )
+        life.on_stop(executor.close)
+        conversations = ConversationRepository(state)
+        self.assistant = assistant(
+            settings, executor, self.querier, self.store, conversations, UsageRepository(state), plugins, life
+        )
+        self.services = Services(
+            settings=settings,
+            clock=system_clock,
+            store=self.store,
+            engine=self.engine,
+            rules=self.rules,
+            keys=keys,
+            audit=audit,
+            rates=RateLimits(settings.server.requests_per_minute),
+            database=state,
+            incidents=self.incidents,
+            dispatcher=self._dispatcher,
+            outbox=self.outbox,
+            actions=self.actions,
+            conversations=conversations,
+            assistant=self.assistant,
+            cost=self.cost,
+            cost_report=self._cost_report,
+            import_costs=self._bills.upload,
+            models=self.models,
+            jobs=JobQueue(self._job_rows),
+            inbound=plugins.all("connectors.inbound", settings.connectors.inbound),
+            components=self._components,
+            metrics_text=self._own.metrics_text if self._own else str,
+            versions={"aiops": __version__},
+        )
+        from aiops.api.app import create_app
+
+        self.app: FastAPI = create_app(self.services)
+        if self._own is not None:
+            self._own.instrument(self.app)
+
+    def _observe(self) -> None:
+        from aiops.observability import Observability
+
+        chosen = self.settings.telemetry
+        self._own = Observability(__version__, chosen.interval_s, chosen.export_url, chosen.log_level)
+        self._own.install()
+        self._life.on_stop(self._own.stop)
+
+    # ---------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Listen, collect and dispatch at once; the rest follows in the background. Raises ``ConfigError``."""
+        life = self._life
+        self.url = listen(self.app, self.settings.server, self.settings.data_dir, life)
+        if self._own is not None:
+            self._own.start(self.store)
+            life.on_stop(self._own.stop)  # before the store closes
+        self.collector = Collector(self.store, {n: s for n, s in self.sources.items() if s.interval_s > 0})
+        self.collector.start()
+        life.on_stop(self.collector.stop)
+        self.actions.recover()
+        if self._state.dialect == "sqlite":  # no other service shares it: what was claimed was left behind
+            self.outbox.release()
+            self._job_rows.release()
+        self.incidents.start()
+        self._dispatcher.start()
+        self.rules.start()
+        life.on_stop(self._dispatcher.stop, self.rules.stop)
+        threading.Thread(target=self._start_late, name="late-start", daemon=True).start()
+
+    def wait(self) -> None:
+        """Until :meth:`stop`, or Ctrl-C in the main thread."""
+        while not self._stopping.wait(0.5):
+            pass
+
+    def stop(self) -> None:
+        """Stop everything in the reverse order of its start; safe to call twice."""
+        self._stopping.set()
+        self._life.stop()
+
+    @property
+    def detection(self) -> DetectionLoop:
+        """The detection loop, once it is loaded. Raises ``TransientError`` when that takes too long."""
+        self._late.wait(LATE_S)
+        if self._detection is None:
+            raise TransientError("The detection is not running.", hint=self._failed.get("detection", ""))
+        return self._detection
+
+    # ---------------------------------------------------------------- what loads late
+
+    def _start_late(self) -> None:
+        if self._stopping.wait(HEAD_START_S):
+            return
+        self.engine.warm()
+        parts: dict[str, Callable[[], None]] = {
+            "chat": self._start_chat,
+            "detection": self._start_detection,
+            "jobs": self._start_jobs,
+        }
+        for name, begin in parts.items():
+            if self._stopping.is_set():
+                break
+            try:
+                begin()
+            except AiopsError as error:
+                self._failed[name] = str(error)
+                log.error("%s cannot start: %s", name, error)
+            except Exception:
+                self._failed[name] = "failed; see the log"
+                log.exception("%s cannot start", name)
+        self._late.set()
+
+    def _start_chat(self) -> None:
+        self._surfaces = chat_surfaces(self.settings, self.app, self.assistant, self.actions, self._plugins)
+
+    def _start_detection(self) -> None:
+        if not self.settings.detection.enabled:
+            return
+        loop = detection_loop(self.settings, self.querier, self.incidents, self.models, self._detections)
+        loop.start()
+        self._life.on_stop(loop.stop)
+        self._detection = loop
+
+    def _start_jobs(self) -> None:
+        from aiops.reports.cost import CostReport
+        from aiops.reports.delivery import JOB_KIND, report_handler
+
+        settings, queue = self.settings, cast("JobQueue", self.services.jobs)
+        handlers: dict[str, ProgressJobHandler] = {
+            JOB_KIND: report_handler(
+                {"cost": CostReport(self.cost)}, settings.smtp, ReportRepository(self._state), self._upload()
+            ),
+            "retention": retention_job(self.store, self._job_rows),
+            "cost": self._bills.read,
+            "backfill": backfill_job(self.store, self.sources, self._stopping.wait),
+            "train": self._train_job,
+        }
+        schedules = schedules_of(settings, training=self._detection is not None)
+        start_jobs(self._job_rows, queue, handlers, schedules, self._life)
+        if settings.connectors.clouds:
+            queue.submit("cost")
+
+    def _train_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG002
+        self.detection.train(system_clock(), lambda share, text: progress(share, text))
+
+    def _cost_report(self, principal: Principal, days: int) -> Report:
+        from aiops.reports.cost import CostReport
+
+        end = (system_clock() // DAY_MS + 1) * DAY_MS
+        zone = self.settings.agent.zone
+        return CostReport(self.cost).build(principal, start_ms=end - (days + 1) * DAY_MS, end_ms=end, zone=zone)
+
+    def _upload(self) -> Callable[..., None] | None:
+        """Posting files to chat, by the first surface that can."""
+        return next((s.upload for s in self._surfaces.values() if hasattr(s, "upload")), None)
+
+    # ---------------------------------------------------------------- state
+
+    def _components(self) -> Sequence[Component]:
+        ready = ComponentState.READY
+        found = [Component("store", ready if self.store.healthy() else ComponentState.DOWN, required=True)]
+        found.append(Component("state", ready if self._state.healthy() else ComponentState.DOWN, required=True))
+        kernels = "" if self.engine.warm_now else "on NumPy until the kernels are compiled"
+        found.append(Component("promql", ready, kernels, required=True))
+        found += source_components(self.collector.status() if self.collector else ())
+        found += rule_components(self.rules)
+        failed = dict(self._failed)
+        why = failed.pop("detection", "")
+        enabled = self.settings.detection.enabled
+        found.append(detection_component(self._detection, enabled=enabled, running=bool(self.url), failed=why))
+        return [*found, *(Component(name, ComponentState.DOWN, reason) for name, reason in failed.items())]

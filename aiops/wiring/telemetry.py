@@ -1,0 +1,36 @@
+"""The telemetry store, and what questions and detection ask metrics of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiops.core.errors import ConfigError
+from aiops.core.ports import MetricQuerier
+from aiops.promql.engine import PromqlEngine
+from aiops.settings import Settings
+from aiops.store.telemetry.database import TelemetryDatabase
+from aiops.store.telemetry.store import TelemetryStore
+
+
+def telemetry_store(settings: Settings, folder: Path) -> TelemetryStore:
+    """Raises ``FolderInUse`` or ``ConfigError`` where the file cannot be opened."""
+    database = TelemetryDatabase(folder / "telemetry.duckdb", settings.store)
+    return TelemetryStore(database, settings.cost.scope_columns)
+
+
+def metric_querier(settings: Settings, engine: PromqlEngine, sources: Mapping[str, Any]) -> MetricQuerier:
+    """The named source, else the only one that can be asked, else the store."""
+    askable = {name: source for name, source in sources.items() if isinstance(source, MetricQuerier)}
+    wanted = settings.agent.metrics_source
+    if wanted == engine.name:
+        return engine
+    if wanted:
+        if wanted not in askable:
+            raise ConfigError(
+                f"agent.metrics_source is '{wanted}', which is no telemetry connector that answers PromQL.",
+                hint=f"Known: {', '.join(sorted([engine.name, *askable]))}.",
+            )
+        return askable[wanted]
+    return next(iter(askable.values())) if len(askable) == 1 else engine
