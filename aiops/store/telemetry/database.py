@@ -285,7 +285,7 @@ class TelemetryDatabase:
         try:
             for work in self._idle:
                 more = work() or more
-            if self._written and not more and self._wal_bytes() > 4 << 20:
+            if self._written and not more and self.log_bytes() > 4 << 20:
                 self._con.execute("CHECKPOINT")
             self._written = more
         except Exception as error:  # noqa: BLE001 - the writer's loop boundary
@@ -317,11 +317,12 @@ class TelemetryDatabase:
 
     # ------------------------------------------------------------------ size
 
-    def _wal_bytes(self) -> int:
+    def log_bytes(self) -> int:
+        """Bytes of the write-ahead log, which the next checkpoint moves into the file."""
         return _size(Path(str(self.path) + ".wal")) if self.path is not None else 0
 
     def bytes_on_disk(self) -> int:
-        return _size(self.path) + self._wal_bytes() if self.path is not None else 0
+        return _size(self.path) + self.log_bytes() if self.path is not None else 0
 
 
 def _apply(tx: Transaction, jobs: list[_Job]) -> list[Any]:

@@ -60,6 +60,8 @@ NEEDS = {
     "GET /api/v1/backfills/{job_id}": Permission.OPERATE,
     "GET /api/v1/audit": Permission.ADMIN,
     "GET /api/v1/audit/verify": Permission.ADMIN,
+    "GET /api/v1/store": Permission.OPERATE,
+    "POST /api/v1/store/retention": Permission.ADMIN,
     "GET /api/v1/aiops/status": Permission.READ,
     "GET /api/v1/status": Permission.READ,
 }

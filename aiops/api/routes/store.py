@@ -1,0 +1,27 @@
+"""Operations on the telemetry store, for administrators; each change is audited."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from aiops.api.auth import Administrator, Operator
+from aiops.api.schemas_store import FileUsageOut, RetentionOut, usage_view
+from aiops.api.services import Services
+
+
+def router(services: Services) -> APIRouter:
+    routes = APIRouter(prefix="/api/v1/store", tags=["store"])
+
+    @routes.get("", response_model=FileUsageOut)
+    def usage(_caller: Operator) -> FileUsageOut:
+        """What each signal takes, from when to when, and the limits that hold."""
+        return usage_view(services.store.usage())
+
+    @routes.post("/retention", response_model=RetentionOut)
+    def apply_retention(caller: Administrator) -> RetentionOut:
+        """Drop now what is older than the retention, instead of at night."""
+        dropped = services.store.apply_retention()
+        services.audit.append(caller.name, "store.retention", "store", {"dropped": str(dropped)})
+        return RetentionOut(dropped=dropped)
+
+    return routes
