@@ -78,7 +78,7 @@ class Account:
             f"  acknowledged {self.requests:,} requests: {sent}; replayed {self.replayed} requests",
             f"  compacted {self.compacted} blocks, retention dropped {self.dropped} tables while senders were sending",
             f"  of {self.kept:,} rows within the retention: lost {self.lost}, doubled {self.doubled}, "
-            f"torn {self.torn}, foreign {self.foreign}; {self.retired:,} acknowledged rows were old enough to be dropped",
+            f"torn {self.torn}, foreign {self.foreign}; {self.retired:,} were old enough to be dropped",
         ]
 
 
