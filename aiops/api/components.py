@@ -1,4 +1,4 @@
-"""What the readiness page says of sources and detection."""
+"""What the readiness page says of the store, sources and detection."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from aiops.api.services import Component, ComponentState
 if TYPE_CHECKING:
     from aiops.incidents.detection import DetectionLoop
     from aiops.ingest.collector import SourceStatus
+    from aiops.store.telemetry.store import TelemetryStore
+
+
+def store_component(store: TelemetryStore) -> Component:
+    """The telemetry store's state; one that met damage in its file goes on with what it can read."""
+    if not store.healthy():
+        return Component("store", ComponentState.DOWN, required=True)
+    trouble = store.trouble()
+    return Component("store", ComponentState.DEGRADED if trouble else ComponentState.READY, trouble, required=True)
 
 
 def source_components(statuses: Iterable[SourceStatus]) -> list[Component]:

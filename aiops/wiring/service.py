@@ -17,7 +17,7 @@ from aiops.access.keys import KeyService
 from aiops.access.rates import RateLimits
 from aiops.actions.approval import ActionService
 from aiops.agent.executor import Executor as PlanExecutor
-from aiops.api.components import detection_component, source_components
+from aiops.api.components import detection_component, source_components, store_component
 from aiops.api.rule_views import rule_components
 from aiops.api.services import Component, ComponentState, Services
 from aiops.core.errors import AiopsError, TransientError
@@ -311,7 +311,7 @@ class Service:
 
     def _components(self) -> Sequence[Component]:
         ready = ComponentState.READY
-        found = [Component("store", ready if self.store.healthy() else ComponentState.DOWN, required=True)]
+        found = [store_component(self.store)]
         found.append(Component("state", ready if self._state.healthy() else ComponentState.DOWN, required=True))
         kernels = "" if self.engine.warm_now else "on NumPy until the kernels are compiled"
         found.append(Component("promql", ready, kernels, required=True))

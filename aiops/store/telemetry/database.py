@@ -8,6 +8,7 @@ import queue
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,9 +18,10 @@ from typing import Any, TypeVar, cast
 
 import duckdb
 
-from aiops.core.errors import AiopsError, ConfigError, FolderInUse, TransientError
+from aiops.core.errors import AiopsError, ConfigError, FolderInUse, PermanentError, TransientError
 from aiops.core.ports import Clock, system_clock
 from aiops.settings import StoreSettings
+from aiops.store.telemetry.damage import HINT, is_damage, told
 from aiops.store.telemetry.schema import create_schema
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,10 @@ log = logging.getLogger(__name__)
 GROUP_LIMIT = 256
 """Jobs in one transaction at most, so that a flood cannot starve the first one of its answer."""
 IDLE_S = 0.25
+MAINTAIN_AGAIN_S = 5.0
+"""After maintenance failed it is tried again so much later."""
+BUSY_S = 2.0
+"""Under writes without a pause a step of maintenance runs this often, so that blocks close all the same."""
 _open_paths: set[Path] = set()
 _open_lock = threading.Lock()
 
@@ -76,7 +82,10 @@ class TelemetryDatabase:
         self._reopened: list[Callable[[duckdb.DuckDBPyConnection], None]] = []
         self._closed = False
         self._failed = ""
+        self.damage = ""
+        """What is wrong with the file on the disk, once a read or the maintenance met it."""
         self._written = False
+        self._maintain_from = 0.0
         if self.path is not None:
             _claim(self.path)
         try:
@@ -108,7 +117,7 @@ class TelemetryDatabase:
         except duckdb.IOException as error:
             raise _why_not_opened(self.path, str(error)) from error
         except duckdb.Error as error:
-            raise ConfigError(f"The telemetry store {self.path} cannot be opened: {_first_line(error)}") from error
+            raise _why_not_opened(self.path, str(error)) from error
         return con
 
     def close(self) -> None:
@@ -165,6 +174,9 @@ class TelemetryDatabase:
                 hint="Ask for a shorter time range or fewer series, or raise store.memory_limit.",
             ) from error
         except duckdb.Error as error:
+            if is_damage(str(error)):
+                self._found_damage(error)
+                raise PermanentError(self.damage, hint=HINT) from error
             raise TransientError(f"The telemetry store could not read: {_first_line(error)}") from error
         finally:
             cursor.close()
@@ -238,11 +250,13 @@ class TelemetryDatabase:
 
     def _run(self) -> None:
         more = False
+        maintained = time.monotonic()
         while True:
             try:
                 job = self._jobs.get(timeout=0.01 if more else IDLE_S)
             except queue.Empty:
                 more = self._maintain()
+                maintained = time.monotonic()
                 continue
             jobs, stop = [], job is None
             if job is not None:
@@ -258,6 +272,9 @@ class TelemetryDatabase:
             if jobs:
                 self._commit(jobs)
                 self._written = True
+                if not stop and time.monotonic() - maintained > BUSY_S:
+                    more = self._maintain()
+                    maintained = time.monotonic()
             if stop:
                 return
 
@@ -281,6 +298,8 @@ class TelemetryDatabase:
         if self._failed:
             self._reopen()
             return False
+        if time.monotonic() < self._maintain_from:
+            return False
         more = False
         try:
             for work in self._idle:
@@ -290,10 +309,16 @@ class TelemetryDatabase:
             self._written = more
         except Exception as error:  # noqa: BLE001 - the writer's loop boundary
             log.warning("Maintenance of the telemetry store failed: %s", _first_line(error))
+            self._maintain_from = time.monotonic() + MAINTAIN_AGAIN_S
+            if is_damage(str(error)):
+                self._found_damage(error)
             if isinstance(error, duckdb.FatalException):
                 self._fail(error)
             return False
         return more
+
+    def _found_damage(self, error: BaseException) -> None:
+        self.damage = self.damage or told(self.path, str(error))
 
     def _fail(self, error: BaseException) -> None:
         if self.path is not None and not self._failed:
@@ -363,6 +388,8 @@ def _why_not_opened(path: Path | None, message: str) -> ConfigError:
     if path is not None and "lock" in message.lower():
         by = f"by pid {holder[1]}" if holder else "by another process"
         return FolderInUse(f"The data folder {path.parent} is in use {by}.")
+    if is_damage(message):
+        return ConfigError(told(path, message), hint=HINT)
     return ConfigError(f"The telemetry store {path} cannot be opened: {message.splitlines()[0]}")
 
 

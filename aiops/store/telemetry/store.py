@@ -331,6 +331,10 @@ class TelemetryStore:
     def healthy(self) -> bool:
         return self.database.healthy()
 
+    def trouble(self) -> str:
+        """What an operator has to look at, in one line; empty when there is nothing."""
+        return self.database.damage
+
     def status(self) -> StoreStatus:
         size = len(self._index)
         first, last = self._index.first[:size], self._index.last[:size]
