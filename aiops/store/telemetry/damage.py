@@ -24,7 +24,7 @@ def is_damage(message: str) -> bool:
     return _SIGNS.search(message) is not None
 
 
-def told(path: Path | None, message: str) -> str:
-    """One line that names the file and what is wrong with it."""
-    what = re.sub(r'\s*file "[^"]*"', "", (message.splitlines() or [""])[0]).removeprefix("IO Error: ").rstrip(".")
-    return f"The telemetry store {path} is damaged: {what}."
+def told(path: Path | None, message: str, doing: str = "read") -> str:
+    """One line that names the file and what is wrong with it; ``doing`` is what cannot be done to it."""
+    what = re.sub(r' "[^"]*"', "", (message.splitlines() or [""])[0]).removeprefix("IO Error: ").rstrip(".!")
+    return f"The telemetry store {path} is damaged and cannot be {doing}: {what}."

@@ -389,7 +389,7 @@ def _why_not_opened(path: Path | None, message: str) -> ConfigError:
         by = f"by pid {holder[1]}" if holder else "by another process"
         return FolderInUse(f"The data folder {path.parent} is in use {by}.")
     if is_damage(message):
-        return ConfigError(told(path, message), hint=HINT)
+        return ConfigError(told(path, message, "opened"), hint=HINT)
     return ConfigError(f"The telemetry store {path} cannot be opened: {message.splitlines()[0]}")
 
 
