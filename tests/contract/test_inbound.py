@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ BODIES: dict[str, bytes] = {
     "alertmanager": json.dumps({"version": "4", "status": "firing", "alerts": [ALERT]}).encode(),
     "deployment": json.dumps({"service": "web", "version": "1.2.3", "author": "alice"}).encode(),
 }
+BODIES |= {path.stem: path.read_bytes() for path in (Path(__file__).parent / "inbound").glob("*.json")}
 NAMES = sorted(discover("connectors.inbound"))
 
 
@@ -89,23 +92,63 @@ def test_any_json_gives_a_result_or_invalid_input(name: str, value: Any, key: st
         assert isinstance(found, Inbound)
 
 
+def paths(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [here, *(path for key, one in inner for path in paths(one, (*here, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = value.copy()
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), new=_json)
+def test_its_body_with_any_one_thing_replaced_gives_a_result_or_invalid_input(
+    name: str, data: st.DataObject, new: Any
+) -> None:
+    body = json.loads(BODIES[name])
+    path = data.draw(st.sampled_from(paths(body)))
+    try:
+        found = made(name).parse(json.dumps(replaced(body, path, new)).encode())
+    except InvalidInput:
+        return
+    assert all(a.starts_ms <= NOW and (a.ends_ms is None or a.starts_ms <= a.ends_ms <= NOW) for a in found.alerts)
+    assert all(0 <= c.time_ms <= NOW for c in found.changes)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_secret_anyone_may_send_and_with_one_only_who_knows_it(name: str) -> None:
     body = BODIES[name]
     made(name).verify({}, body)
     signed = made(name, hmac_secret="s3cret")
+    header = signed.options.hmac_header
     right = hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
-    signed.verify({"X-Hub-Signature-256": f"sha256={right}"}, body)
-    for headers in ({}, {"X-Hub-Signature-256": "sha256=00"}, {"x-hub-signature-256": "ü"}):
+    signed.verify({header.title(): f"sha256={right}"}, body)
+    signed.verify({header: f"v1=00,v1={right}"}, body)
+    for headers in ({}, {header: "sha256=00"}, {header: "ü"}, {"x-other": right}):
         with pytest.raises(Forbidden) as caught:
             signed.verify(headers, body)
         assert not caught.value.authenticated
     with pytest.raises(Forbidden):
-        signed.verify({"X-Hub-Signature-256": f"sha256={right}"}, body + b" ")
+        signed.verify({header: f"sha256={right}"}, body + b" ")
     bearer = made(name, bearer_token="t0ken")
     bearer.verify({"authorization": "Bearer t0ken"}, body)
     with pytest.raises(Forbidden):
         bearer.verify({"authorization": "Basic t0ken"}, body)
+    token = made(name, token="t0ken")
+    token.verify({token.options.token_header: "t0ken"}, body)
+    with pytest.raises(Forbidden):
+        token.verify({token.options.token_header: "t0ke"}, body)
+    basic = made(name, basic_password="pa:ss")
+    basic.verify({"Authorization": "Basic " + base64.b64encode(b"aiops:pa:ss").decode()}, body)
+    for wrong in ("Basic !", "Bearer pa:ss", "Basic " + base64.b64encode(b"aiops:pass").decode()):
+        with pytest.raises(Forbidden):
+            basic.verify({"authorization": wrong}, body)
     assert "s3cret" not in repr(signed.options)
     assert "t0ken" not in repr(bearer.options)
 
