@@ -115,7 +115,7 @@ def _histogram_quantiles(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Va
     parts: list[Frame] = []
     for arg in args[2:]:
         q = e.scalar(arg, grid)
-        one = histogram.quantile(frame, q, e.notes.add)
+        one = histogram.quantile(frame, q, grid.times, histogram.Noted(e.notes, arg.start, args[0].start))
         text = histogram.short(float(q[0]))
         parts.append(Frame([set_labels(x, [(label, text)]) for x in one.labels], one.values, one.ok, one.drop))
     return Frame(
@@ -231,10 +231,12 @@ HANDLERS: dict[str, Callable[[Evaluator, tuple[Plan, ...], Grid], Value]] = {
     "sort_by_label_desc": _sort_by_label(descending=True),
     "label_replace": _label_replace,
     "label_join": _label_join,
-    "histogram_quantile": lambda e, a, g: histogram.quantile(e.vector(a[1], g), e.scalar(a[0], g), e.notes.add),
+    "histogram_quantile": lambda e, a, g: histogram.quantile(
+        e.vector(a[1], g), e.scalar(a[0], g), g.times, histogram.Noted(e.notes, a[0].start, a[1].start)
+    ),
     "histogram_quantiles": _histogram_quantiles,
     "histogram_fraction": lambda e, a, g: histogram.fraction(
-        e.vector(a[2], g), e.scalar(a[0], g), e.scalar(a[1], g), e.notes.add
+        e.vector(a[2], g), e.scalar(a[0], g), e.scalar(a[1], g), histogram.Noted(e.notes, a[0].start, a[2].start)
     ),
     **dict.fromkeys(
         ("histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev", "histogram_stdvar"), _no_floats

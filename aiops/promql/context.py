@@ -13,6 +13,7 @@ from aiops.core.ports import MetricReader
 from aiops.core.principal import Principal
 from aiops.core.series import Matcher, SampleBlock
 from aiops.promql.frame import Bools, Floats, Ints
+from aiops.promql.places import place
 from aiops.promql.plan import Anchor, At, Subquery
 
 DEFAULT_SUBQUERY_STEP_MS = 60_000
@@ -30,16 +31,19 @@ class Kernels:
 
 @dataclass(slots=True)
 class Notes:
-    """Warnings and infos, each once, in order."""
+    """Warnings and infos on a query, each once, in order, with the place that they are about."""
 
+    text: str = ""
     warnings: dict[str, None] = field(default_factory=dict)
     infos: dict[str, None] = field(default_factory=dict)
 
-    def add(self, kind: str, message: str) -> None:
+    def add(self, kind: str, message: str, start: int) -> None:
+        """``start`` is the character offset of what the note is about."""
+        where = f" ({place(self.text, start)})"
         if kind == "warning":
-            self.warnings[f"PromQL warning: {message}"] = None
+            self.warnings[f"PromQL warning: {message}{where}"] = None
         else:
-            self.infos[f"PromQL info: {message}"] = None
+            self.infos[f"PromQL info: {message}{where}"] = None
 
 
 @dataclass(slots=True)

@@ -70,7 +70,7 @@ class PromqlEngine(MetricQuerier):
     def instant(self, query: str, time_ms: int, principal: Principal) -> QueryResult:
         plan = parse(query, experimental=self.settings.experimental_functions)
         grid = Grid(np.array([time_ms], np.int64), time_ms, time_ms, 0)
-        evaluator, notes = self._evaluator(plan, grid, principal)
+        evaluator, notes = self._evaluator(query, plan, grid, principal)
         if plan.kind is Kind.MATRIX:
             return _result(ResultType.MATRIX, _raw(evaluator.windows(plan, grid)), notes)
         value = self._value(evaluator, plan, grid)
@@ -104,7 +104,7 @@ class PromqlEngine(MetricQuerier):
             raise QueryError(f'invalid expression type "{word}" for range query, must be Scalar or instant Vector')
         times = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
         grid = Grid(times, start_ms, end_ms, step_ms)
-        evaluator, notes = self._evaluator(plan, grid, principal)
+        evaluator, notes = self._evaluator(query, plan, grid, principal)
         value = self._value(evaluator, plan, grid)
         assert not isinstance(value, str)
         frame = value.finished() if isinstance(value, Frame) else Frame.single((), value.values)
@@ -119,8 +119,8 @@ class PromqlEngine(MetricQuerier):
         )
         return _result(ResultType.MATRIX, block, notes)
 
-    def _evaluator(self, plan: Plan, grid: Grid, principal: Principal) -> tuple[Evaluator, Notes]:
-        notes = Notes()
+    def _evaluator(self, query: str, plan: Plan, grid: Grid, principal: Principal) -> tuple[Evaluator, Notes]:
+        notes = Notes(query)
         source = Source(self.reader, principal, self.settings.lookback_s * 1000, self.settings.max_samples)
         evaluator = Evaluator(source, notes, time.monotonic() + self.settings.timeout_s, self._kernels)
         try:

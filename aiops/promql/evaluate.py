@@ -28,6 +28,8 @@ from aiops.promql.plan import (
     Subquery,
     Unary,
     children,
+    number_text,
+    quote,
     unwrap,
 )
 from aiops.promql.windows import bounds, over_windows
@@ -244,15 +246,15 @@ class Evaluator:
             return aggregate.count_values(frame, label, node.labels, node.without)
         param = self.scalar(node.param, grid)
         if node.op == "quantile":
-            self._check_quantile(param)
+            self._check_quantile(param, node.param.start)
             return aggregate.quantile(frame, param, node.labels, node.without)
         if node.op == "limitk":
             return aggregate.limit(frame, param, node.labels, node.without)
         if node.op == "limit_ratio":
-            outside = param[np.abs(param) > 1]
-            if len(outside):
-                got, cap = histogram.short(float(outside[0])), histogram.short(float(np.sign(outside[0])))
-                self.notes.add("warning", f"ratio value should be between -1 and 1, got {got}, capping to {cap}")
+            for ratio in np.unique(param[np.abs(param) > 1]).tolist():
+                got, cap = histogram.short(ratio), histogram.short(float(np.sign(ratio)))
+                message = f"ratio value should be between -1 and 1, got {got}, capping to {cap}"
+                self.notes.add("warning", message, node.param.start)
             return aggregate.limit_ratio(frame, param)
         return aggregate.top(frame, node.op, param, node.labels, node.without)
 
@@ -262,9 +264,7 @@ class Evaluator:
         if isinstance(inner, Call) and inner.function in RANGE_OPS:
             windows, p0, p1 = self._range_arguments(inner, grid)
             labels, drop = windows.labels, self._range_drop(inner, windows)
-            blocks: Iterator[tuple[slice, Floats, Bools]] = self.range_blocks(
-                RANGE_OPS[inner.function], windows, p0, p1
-            )
+            blocks = self._range_blocks(inner, windows, p0, p1)
         else:
             frame = self.vector(node.expr, grid)
             labels, drop = frame.labels, frame.drop
@@ -276,10 +276,9 @@ class Evaluator:
         values, ok = state.result()
         return Frame(groups, values, ok, aggregate.group_drop(drop, ids, len(groups))).compact()
 
-    def _check_quantile(self, q: Floats) -> None:
-        bad = q[np.isnan(q) | (q < 0) | (q > 1)]
-        if len(bad):
-            self.notes.add("warning", f"quantile value should be between 0 and 1, got {histogram.short(float(bad[0]))}")
+    def _check_quantile(self, q: Floats, start: int) -> None:
+        for value in histogram.no_quantiles(q):
+            self.notes.add("warning", f"quantile value should be between 0 and 1, got {value}", start)
 
     # -------------------------------------------------------------- functions
 
@@ -310,25 +309,40 @@ class Evaluator:
             p0 = params[0]
         if len(params) > 1:
             p1 = params[1]
-        if name == "quantile_over_time":
-            self._check_quantile(p0)
-        if name == "double_exponential_smoothing":
-            for value, word in ((p0, "smoothing"), (p1, "trend")):
-                wrong = value[~((value > 0) & (value < 1))]
+        if name == "quantile_over_time" and windows.labels:
+            self._check_quantile(p0, args[0].start)
+        if name == "double_exponential_smoothing" and windows.labels:
+            for value, word, letter in ((p0, "smoothing", "sf"), (p1, "trend", "tf")):
+                wrong = value[(value <= 0) | (value >= 1)]
                 if len(wrong):
-                    letter = "sf" if word == "smoothing" else "tf"
-                    raise QueryError(
-                        f"invalid {word} factor. Expected: 0 < {letter} < 1, got: {float(wrong[0]):f}",
-                        kind="execution",
-                    )
-        if name in ("rate", "increase", "irate") and windows.labels:
-            metric = label_value(windows.labels[0], METRIC_NAME)
-            if metric and not _COUNTER_NAME.search(metric):
-                self.notes.add(
-                    "info",
-                    f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{metric}"',
-                )
+                    got = number_text(float(wrong[0])) if np.isinf(wrong[0]) else f"{float(wrong[0]):f}"
+                    message = f"invalid {word} factor. Expected: 0 < {letter} < 1, got: {got}"
+                    raise QueryError(message, kind="execution")
         return windows, p0, p1
+
+    def _range_blocks(
+        self, node: Call, windows: Windows, p0: Floats, p1: Floats
+    ) -> Iterator[tuple[slice, Floats, Bools]]:
+        """:meth:`range_blocks`, with a note where a rate is taken of what does not look like a counter."""
+        arg = unwrap(node.args[0])
+        named = isinstance(arg, Selector) and _COUNTER_NAME.search(arg.name)
+        blocks = self.range_blocks(RANGE_OPS[node.function], windows, p0, p1)
+        if node.function not in ("rate", "increase") or named:
+            yield from blocks
+            return
+        told: set[str] = set()
+        for part, values, ok in blocks:
+            for row in np.nonzero(ok.any(axis=1))[0].tolist():
+                metric = label_value(windows.labels[part.start + row], METRIC_NAME)
+                if metric and metric not in told and not _COUNTER_NAME.search(metric):
+                    told.add(metric)
+                    self.notes.add(
+                        "info",
+                        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "
+                        f"{quote(metric)}",
+                        node.args[0].start,
+                    )
+            yield part, values, ok
 
     @staticmethod
     def _range_drop(node: Call, windows: Windows) -> Bools:
@@ -338,7 +352,7 @@ class Evaluator:
     def _range_function(self, node: Call, grid: Grid) -> Frame:
         windows, p0, p1 = self._range_arguments(node, grid)
         self._check_size(len(windows.labels), grid.steps)
-        parts = list(self.range_blocks(RANGE_OPS[node.function], windows, p0, p1))
+        parts = list(self._range_blocks(node, windows, p0, p1))
         if not parts:
             return Frame.empty(grid.steps)
         values, ok = np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts])

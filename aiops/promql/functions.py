@@ -54,10 +54,11 @@ def round_to(values: Floats, nearest: Floats) -> Floats:
 def clamp(frame: Frame, low: Floats | None, high: Floats | None) -> Frame:
     """``clamp``, ``clamp_min``, ``clamp_max``; nothing where the minimum exceeds the maximum."""
     values, ok = frame.values, frame.ok
+    # Go's Min and Max let an infinity win over NaN.
     if high is not None:
-        values = np.minimum(high, values)
+        values = np.where((high == -np.inf) | (values == -np.inf), -np.inf, np.minimum(high, values))
     if low is not None:
-        values = np.maximum(low, values)
+        values = np.where((low == np.inf) | (values == np.inf), np.inf, np.maximum(low, values))
     if low is not None and high is not None:
         ok = ok & ~(high < low)
     return frame.with_values(values, ok).compact()
@@ -117,7 +118,7 @@ def label_replace(frame: Frame, dst: str, replacement: str, src: str, pattern: s
     except ValueError:
         raise QueryError(f"invalid regular expression in label_replace(): {pattern}", kind="execution") from None
     if not valid_label(dst):
-        raise QueryError(f"invalid destination label name in label_replace(): {dst!r}", kind="execution")
+        raise QueryError(f"invalid destination label name in label_replace(): {dst}", kind="execution")
     labels: list[Labels] = []
     drop = frame.drop.copy()
     done: dict[str, str | None] = {}
@@ -139,9 +140,9 @@ def label_replace(frame: Frame, dst: str, replacement: str, src: str, pattern: s
 def label_join(frame: Frame, dst: str, separator: str, sources: Sequence[str]) -> Frame:
     for name in sources:
         if not valid_label(name):
-            raise QueryError(f"invalid source label name in label_join(): {name!r}", kind="execution")
+            raise QueryError(f"invalid source label name in label_join(): {name}", kind="execution")
     if not valid_label(dst):
-        raise QueryError(f"invalid destination label name in label_join(): {dst!r}", kind="execution")
+        raise QueryError(f"invalid destination label name in label_join(): {dst}", kind="execution")
     labels = [
         set_labels(own, [(dst, separator.join(label_value(own, name) for name in sources))]) for own in frame.labels
     ]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 
 from aiops.core.series import METRIC_NAME, Labels
+from aiops.promql.context import Notes
 from aiops.promql.frame import Bools, Floats, Frame, Ints, label_value
+from aiops.promql.plan import quote
 
 BUCKET = "le"
 _TOLERANCE = 1e-12
@@ -25,31 +29,70 @@ def bound(text: str) -> float | None:
         return None
 
 
-def quantile(frame: Frame, q: Floats, note: Callable[[str, str], None]) -> Frame:
-    """``histogram_quantile`` at each step; ``note(kind, message)`` gets warnings and infos."""
+@dataclass(slots=True)
+class Noted:
+    """Where notes on the quantile and on the buckets belong, and what was mended so far."""
+
+    notes: Notes
+    quantile_start: int
+    buckets_start: int
+    mended: dict[str, Mended] = field(default_factory=dict)
+
+    def bad_bucket(self, labels: Labels) -> None:
+        text, name = label_value(labels, BUCKET), label_value(labels, METRIC_NAME)
+        message = f"bucket label {quote(BUCKET)} is missing or has a malformed value of {quote(text)}{_of(name)}"
+        self.notes.add("warning", message, self.buckets_start)
+
+    def tell(self, times: Ints) -> None:
+        """One info a metric on all counts that had to be made monotonic."""
+        for name, found in sorted(self.mended.items()):
+            at = times[np.array(sorted(found.steps), np.int64)]
+            first, last = (f"{datetime.fromtimestamp(int(t) // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}" for t in (at[0], at[-1]))
+            self.notes.add(
+                "info",
+                "input to histogram_quantile needed to be fixed for monotonicity (see "
+                f"https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){_of(name)}, "
+                f"from buckets {short(found.low)} to {short(found.high)}, with a max diff of {found.most:.2g}, "
+                f"over {found.count} samples from {first} to {last}",
+                self.buckets_start,
+            )
+
+
+@dataclass(slots=True)
+class Mended:
+    """Decreases between buckets of one metric: over how many samples, from and to which bound, the largest."""
+
+    count: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    most: float = 0.0
+    steps: set[int] = field(default_factory=set)
+
+
+def _of(name: str) -> str:
+    return f" for metric name {quote(name)}" if name else ""
+
+
+def no_quantiles(q: Floats) -> list[str]:
+    """Those of the values, each once, that are no quantile, as Go prints them."""
     bad = q[np.isnan(q) | (q < 0) | (q > 1)]
-    if len(bad):
-        note("warning", f"quantile value should be between 0 and 1, got {short(float(bad[0]))}")
-    forced: set[str] = set()
+    return [short(value) for value in np.unique(bad).tolist()]
+
+
+def quantile(frame: Frame, q: Floats, times: Ints, noted: Noted) -> Frame:
+    """``histogram_quantile`` at each step; ``times`` are the steps (ms)."""
+    for value in no_quantiles(q):
+        noted.notes.add("warning", f"quantile value should be between 0 and 1, got {value}", noted.quantile_start)
 
     def one(bounds: Floats, counts: Floats, ok: Bools, name: str) -> Floats:
-        out, repaired = _quantiles(q, bounds, counts, ok)
-        if repaired:
-            forced.add(name)
-        return out
+        return _quantiles(q, bounds, counts, ok, lambda: noted.mended.setdefault(name, Mended()))
 
-    result = _per_histogram(frame, one, note)
-    for name in sorted(forced):
-        note(
-            "info",
-            "input to histogram_quantile needed to be fixed for monotonicity (see "
-            "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
-            f' for metric name "{name}"',
-        )
+    result = _per_histogram(frame, one, noted)
+    noted.tell(times)
     return result
 
 
-def fraction(frame: Frame, lower: Floats, upper: Floats, note: Callable[[str, str], None]) -> Frame:
+def fraction(frame: Frame, lower: Floats, upper: Floats, noted: Noted) -> Frame:
     """``histogram_fraction`` at each step."""
 
     def one(bounds: Floats, counts: Floats, ok: Bools, _name: str) -> Floats:
@@ -59,22 +102,15 @@ def fraction(frame: Frame, lower: Floats, upper: Floats, note: Callable[[str, st
             out[t] = _fraction(float(lower[t]), float(upper[t]), *_coalesce(bounds[here], counts[here, t]))
         return out
 
-    return _per_histogram(frame, one, note)
+    return _per_histogram(frame, one, noted)
 
 
-def _per_histogram(
-    frame: Frame, one: Callable[[Floats, Floats, Bools, str], Floats], note: Callable[[str, str], None]
-) -> Frame:
+def _per_histogram(frame: Frame, one: Callable[[Floats, Floats, Bools, str], Floats], noted: Noted) -> Frame:
     groups: dict[Labels, list[tuple[float, int]]] = {}
     for row, labels in enumerate(frame.labels):
-        text = label_value(labels, BUCKET)
-        le = bound(text)
+        le = bound(label_value(labels, BUCKET))
         if le is None:
-            note(
-                "warning",
-                f'bucket label "{BUCKET}" is missing or has a malformed value of "{text}"'
-                f' for metric name "{label_value(labels, METRIC_NAME)}"',
-            )
+            noted.bad_bucket(labels)
             continue
         groups.setdefault(tuple(p for p in labels if p[0] != BUCKET), []).append((le, row))
     steps = frame.ok.shape[1]
@@ -101,11 +137,10 @@ def _coalesce(bounds: Floats, counts: Floats) -> tuple[Floats, Floats]:
     return edges, total
 
 
-def _quantiles(q: Floats, bounds: Floats, counts: Floats, ok: Bools) -> tuple[Floats, bool]:
-    """Quantiles of one histogram at each step: counts and ok [buckets, T]. Also whether a decrease was mended."""
+def _quantiles(q: Floats, bounds: Floats, counts: Floats, ok: Bools, mended: Callable[[], Mended]) -> Floats:
+    """Quantiles of one histogram at each step: counts and ok [buckets, T]. Decreases are noted in ``mended()``."""
     steps = len(q)
     out = np.full(steps, np.nan)
-    forced = False
     for pattern, at in _patterns(ok):
         edges, _ = _coalesce(bounds[pattern], np.zeros(int(pattern.sum())))
         table = (
@@ -116,10 +151,16 @@ def _quantiles(q: Floats, bounds: Floats, counts: Floats, ok: Bools) -> tuple[Fl
         if len(edges) < 2 or not math.isinf(edges[-1]) or edges[-1] < 0:
             out[at] = _edge_case(q[at])
             continue
-        table, mended = _monotonic(table)
-        forced = forced or mended
+        table, lower = _monotonic(table)
+        if len(decreased := np.nonzero(lower.any(axis=1))[0]):
+            found = mended()
+            found.low = min(found.low, float(edges[decreased[0]]))
+            found.high = max(found.high, float(edges[decreased[-1]]))
+            found.most = max(found.most, float(lower.max()))
+            found.steps.update(at[lower.any(axis=0)].tolist())
+            found.count += int(lower.any(axis=0).sum())
         out[at] = _interpolate(q[at], edges, table)
-    return out, forced
+    return out
 
 
 def _patterns(ok: Bools) -> list[tuple[Bools, Ints]]:
@@ -135,11 +176,10 @@ def _edge_case(q: Floats) -> Floats:
     return np.where(np.isnan(q), np.nan, np.where(q < 0, -np.inf, np.where(q > 1, np.inf, np.nan)))
 
 
-def _monotonic(table: Floats) -> tuple[Floats, bool]:
-    """Counts made non-decreasing, [buckets, T]; small differences are mended silently."""
-    out = table.copy()
+def _monotonic(table: Floats) -> tuple[Floats, Floats]:
+    """Counts made non-decreasing, [buckets, T], and by how much each was raised; tiny differences are not told."""
+    out, raised = table.copy(), np.zeros_like(table)
     previous = out[0].copy()
-    forced = False
     with np.errstate(all="ignore"):
         for i in range(1, len(out)):
             current = out[i]
@@ -150,10 +190,10 @@ def _monotonic(table: Floats) -> tuple[Floats, bool]:
                 tiny, gap < _TOLERANCE * _MIN_NORMAL, gap / np.minimum(size, np.finfo(float).max) < _TOLERANCE
             )
             lower = ~near & (current < previous)
-            forced = forced or bool(lower.any())
+            raised[i] = np.where(lower, previous - current, 0.0)
             out[i] = np.where(near | lower, previous, current)
             previous = np.where(near | lower, previous, current)
-    return out, forced
+    return out, raised
 
 
 def _interpolate(q: Floats, edges: Floats, table: Floats) -> Floats:

@@ -12,6 +12,19 @@ _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.dot_nl = True
 _OPTIONS.max_mem = 8 << 20
+_GO_WORDS = {
+    "missing ]": "missing closing ]",
+    "missing )": "missing closing )",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid character class": "invalid character class range",
+    "trailing \\": "trailing backslash at end of expression",
+    "bad named capture group": "invalid named capture",
+    "invalid named capture group": "invalid named capture",
+}
+"""RE2's complaints in the words of Go's regexp."""
 _TEMPLATE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
 
 
@@ -22,7 +35,9 @@ def compile_regex(pattern: str) -> Any:
         return re2.compile(pattern, _OPTIONS)
     except (re2.error, UnicodeEncodeError) as error:
         said = error.args[0] if error.args else error
-        raise ValueError(said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)) from None
+        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+        what, _, where = text.partition(": ")
+        raise ValueError(f"{_GO_WORDS.get(what, what)}{f': `{where}`' if where else ''}") from None
 
 
 def expand(template: str, match: Any) -> str:

@@ -1,5 +1,6 @@
 """The typed plan of a query: frozen nodes, each able to print itself as PromQL. Times and durations are ms.
 
+``start`` is where a node begins in the text that it was parsed from, in characters; it does not count in comparisons.
 Parentheses are nodes of their own, as written; a plan built by hand needs them where precedence asks for them.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -41,6 +42,7 @@ At: TypeAlias = "int | Anchor | None"
 @dataclass(frozen=True, slots=True)
 class Number:
     value: float
+    start: int = field(default=0, compare=False, repr=False)
     kind = Kind.SCALAR
 
     def __str__(self) -> str:
@@ -50,6 +52,7 @@ class Number:
 @dataclass(frozen=True, slots=True)
 class String:
     value: str
+    start: int = field(default=0, compare=False, repr=False)
     kind = Kind.STRING
 
     def __str__(self) -> str:
@@ -64,6 +67,7 @@ class Selector:
     offset_ms: int = 0
     at: At = None
     range_ms: int | None = None
+    start: int = field(default=0, compare=False, repr=False)
 
     @property
     def kind(self) -> Kind:
@@ -76,8 +80,14 @@ class Selector:
 
     def __str__(self) -> str:
         name, rest = "", list(self.matchers)
+        alone = sum(matcher.name == METRIC_NAME for matcher in rest) == 1
         for matcher in self.matchers:
-            if matcher.name == METRIC_NAME and matcher.op is MatchOp.EQUAL and LEGACY_METRIC.match(matcher.value):
+            if (
+                alone
+                and matcher.name == METRIC_NAME
+                and matcher.op is MatchOp.EQUAL
+                and LEGACY_METRIC.match(matcher.value)
+            ):
                 name = matcher.value
                 rest.remove(matcher)
                 break
@@ -99,6 +109,10 @@ class Subquery:
     at: At = None
     kind = Kind.MATRIX
 
+    @property
+    def start(self) -> int:
+        return self.expr.start
+
     def __str__(self) -> str:
         step = duration_text(self.step_ms) if self.step_ms is not None else ""
         return f"{self.expr}[{duration_text(self.range_ms)}:{step}]{_modifiers(self.at, self.offset_ms)}"
@@ -110,6 +124,7 @@ class Unary:
 
     op: str
     expr: Plan
+    start: int = field(default=0, compare=False, repr=False)
 
     @property
     def kind(self) -> Kind:
@@ -122,6 +137,7 @@ class Unary:
 @dataclass(frozen=True, slots=True)
 class Paren:
     expr: Plan
+    start: int = field(default=0, compare=False, repr=False)
 
     @property
     def kind(self) -> Kind:
@@ -163,6 +179,11 @@ class Binary:
     right: Plan
     matching: Matching
     returns_bool: bool = False
+    op_start: int = field(default=0, compare=False, repr=False)
+
+    @property
+    def start(self) -> int:
+        return self.left.start
 
     @property
     def kind(self) -> Kind:
@@ -180,6 +201,7 @@ class Aggregation:
     param: Plan | None = None
     labels: tuple[str, ...] = ()
     without: bool = False
+    start: int = field(default=0, compare=False, repr=False)
     kind = Kind.VECTOR
 
     def __str__(self) -> str:
@@ -197,6 +219,7 @@ class Call:
     function: str
     args: tuple[Plan, ...]
     kind: Kind
+    start: int = field(default=0, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.function}({', '.join(map(str, self.args))})"
@@ -245,6 +268,11 @@ def add_matchers(plan: Plan, matchers: tuple[Matcher, ...]) -> Plan:
                 return node
 
     return deep(plan)
+
+
+def with_modifiers(plan: Selector | Subquery, **changes: int | Anchor | None) -> Selector | Subquery:
+    """The same selector or subquery with another range, offset or ``@``."""
+    return replace(plan, **changes)  # type: ignore[arg-type]
 
 
 def unwrap(plan: Plan) -> Plan:

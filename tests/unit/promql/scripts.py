@@ -18,6 +18,7 @@ from aiops.promql.plan import String
 Data = dict[Labels, dict[int, float]]
 _NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|[iI]nf|NaN)"
 _VALUE = re.compile(rf"({_NUMBER})(?:([+-])({_NUMBER.removeprefix('[+-]?')}))?(?:x(\d+))?\Z")
+_PLACE = re.compile(r" \(\d+:\d+\)\Z")
 _DESCRIPTION = re.compile(r"([^\s{]*(?:\{(?:[^\"'}]|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')*\})?)\s*(.*)\Z")
 
 
@@ -180,7 +181,7 @@ def notes(case: Case, result: QueryResult) -> str:
         pool = result.warnings if kind.endswith("warn") else result.infos
         if kind.startswith("no_") == bool(pool):
             return f"{kind}: {pool}"
-        if text.startswith("msg:") and text[4:].strip() not in pool:
+        if text.startswith("msg:") and text[4:].strip() not in (*pool, *(_PLACE.sub("", note) for note in pool)):
             return f"{kind} differs: {pool}"
     return ""
 

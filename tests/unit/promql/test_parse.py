@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from aiops.core.errors import QueryError
 from aiops.core.series import Matcher, MatchOp
 from aiops.promql.parse import inject_matchers, parse, parse_selector, selectors_of
+from aiops.promql.places import caret
 from aiops.promql.plan import Number, Selector, String, number_text
 
 GOOD = [
@@ -33,29 +34,41 @@ def test_prints_what_reads_back_the_same(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
-        ("foo bar", "1:5", "unexpected identifier 'bar'"),
-        ("rate(x", "1:5", "unclosed left parenthesis"),
-        ("x)", "1:2", "unexpected right parenthesis"),
-        ("x{a=\n'b'", "1:2", "unclosed left brace"),
+        ("foo bar", "1:5", 'unexpected identifier "bar"'),
+        ("rate(x", "1:7", "unclosed left parenthesis"),
+        ("x)", "1:3", "unexpected right parenthesis ')'"),
+        ("x{a=\n'b'", "2:4", "unexpected end of input inside braces"),
         ("sum(\n  ratte(x[5m])\n)", "2:3", 'unknown function with name "ratte"'),
-        ("x{a=~'['}", "1:6", "invalid regular expression"),
+        ("x{a=~'['}", "1:3", "error parsing regexp: missing closing ]: `[`"),
         ("1 + ", "1:5", "unexpected end of input"),
-        ("", "1:1", "no expression found"),
+        ("", "1:1", "no expression found in input"),
+        ("# only this", "1:1", "no expression found in input"),
         ("a & b", "1:3", "unexpected character: '&'"),
+        ("é + é", "1:1", "unexpected character: 'é'"),
+        ("x{a='é'} y", "1:11", 'unexpected identifier "y"'),
         ("'open", "1:1", "unterminated quoted string"),
-        ("x[5m", "1:2", "unclosed left bracket"),
-        ("x @ 1e13", "1:5", "timestamp out of bounds"),
-        ("x @ inf", "1:5", "timestamp out of bounds"),
-        ("rate(x)", "1:1", "expected type range vector"),
-        ("1 == 1", "1:1", "must use BOOL"),
+        ("x[5m", "1:5", "unclosed left bracket"),
+        ("x @ inf", "1:1", "timestamp out of bounds for @ modifier: +Inf"),
+        ("rate(x)", "1:6", 'expected type range vector in call to function "rate", got instant vector'),
+        ("1 == 1", "1:3", "comparisons between scalars must use BOOL modifier"),
         ("{}", "1:1", "at least one non-empty matcher"),
         ("{a=~'.*'}", "1:1", "at least one non-empty matcher"),
-        ("x{__name__='y'}", "1:1", "must not be set twice"),
-        ("1 2", "1:3", "unexpected number '2'"),
+        ("x{__name__='y'}", "1:1", 'metric name must not be set twice: "x" or "y"'),
+        ("1 2", "1:3", 'unexpected number "2"'),
         ("5mx", "1:1", "bad number or duration"),
-        ("x[0s]", "1:1", "must be greater than 0"),
-        ("a + on(x) group_left(x) b", "1:8", "ON and GROUP clause"),
-        ('"\\q"', "1:2", "unknown escape"),
+        ("x[0s]", "1:3", "duration must be greater than 0"),
+        ("x[5m1h]", "1:3", 'not a valid duration string: "5m1h"'),
+        ("a + on(x) group_left(x) b", "1:3", 'label "x" must not occur in ON and GROUP clause at once'),
+        ('"\\q"', "1:1", "unknown escape sequence U+0071 'q'"),
+        ("sum by job (x)", "1:8", 'unexpected identifier "job" in grouping opts, expected "("'),
+        ("sum(1 + )", "1:9", 'unexpected ")" in aggregation'),
+        ("topk(x)", "1:1", "wrong number of arguments for aggregate expression provided, expected 2, got 1"),
+        ("x offset 1m offset 2m", "1:1", "offset may not be set multiple times"),
+        ("(x) offset 1m", "1:1", "offset modifier must be preceded by"),
+        ("x @ 1 @ 2", "1:1", "@ <timestamp> may not be set multiple times"),
+        ("x offset 1m[5m]", "1:12", "no offset modifiers allowed before range"),
+        ("rate(x[5m],)", "1:11", "trailing commas not allowed in function call args"),
+        ("holt_winters(x[5m], 1, 1)", "1:1", 'unknown function with name "holt_winters"'),
     ],
 )
 def test_says_what_is_wrong_and_where(text: str, where: str, what: str) -> None:
@@ -66,9 +79,19 @@ def test_says_what_is_wrong_and_where(text: str, where: str, what: str) -> None:
     assert caught.value.kind == "bad_data"
 
 
-def test_suggests_the_nearest_function() -> None:
-    with pytest.raises(QueryError, match=r"Did you mean 'rate'"):
-        parse("ratte(x[5m])")
+@pytest.mark.parametrize(
+    ("name", "meant"), [("ratte", "rate"), ("holt_winters", "double_exponential_smoothing"), ("summ", "sum")]
+)
+def test_suggests_the_nearest_function(name: str, meant: str) -> None:
+    with pytest.raises(QueryError, match=f"Did you mean '{meant}'"):
+        parse(f"{name}(x[5m])")
+
+
+def test_a_caret_stands_under_the_place() -> None:
+    text = "sum(\n\tx{a='é'} + x y\n)"
+    with pytest.raises(QueryError) as caught:
+        parse(text)
+    assert caret(text, caught.value.message) == "\tx{a='é'} + x y\n\t" + " " * 13 + "^"
 
 
 @pytest.mark.parametrize(
@@ -136,6 +159,32 @@ def test_selectors_and_injection() -> None:
     for text in ("rate(up[5m])", "up[5m]", "up offset 5m", "1"):
         with pytest.raises(QueryError, match="series selector"):
             parse_selector(text)
+
+
+def test_duplicate_matchers_and_unary_plus_are_kept() -> None:
+    """Both change what ``absent`` and ``timestamp`` give; the differential test found them dropped."""
+    (selector,) = selectors_of("x{a='b',a='b'}")
+    assert len(selector.matchers) == 3
+    assert str(parse("+x")) == "+x"
+    assert parse("+1") == Number(1)
+
+
+def test_durations() -> None:
+    for text, length in (("x[1.5]", 1500), ("x[5m * 2]", 600_000), ("x[(1h - 30m) / 2]", 900_000), ("x[2^3]", 8000)):
+        selector = parse(text)
+        assert isinstance(selector, Selector)
+        assert selector.range_ms == length
+    for text in ("x[5m / 0]", "x[1m - 1m]", "x[step() * 2]", "x[5m * 2", "x[1e18]"):
+        with pytest.raises(QueryError, match="parse error"):
+            parse(text)
+    with pytest.raises(QueryError, match="experimental duration expression is not enabled"):
+        parse("x[5m * 2]", experimental=False)
+
+
+def test_timestamps_of_at_reach_as_far_as_those_of_prometheus() -> None:
+    at = parse("x @ 1e13")
+    assert isinstance(at, Selector)
+    assert at.at == 10**16
 
 
 def test_experimental_functions_are_off_by_default() -> None:
