@@ -16,9 +16,18 @@ def label(pairs: Labels, name: str, default: str = "") -> str:
     return default
 
 
+WILDCARD = "<*>"
+"""What a log template has where its lines differ."""
+OTHER_TEMPLATE = "other"
+"""The id of lines past the cap on templates."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One log line. ``severity_number`` follows OpenTelemetry (9 info, 13 warn, 17 error, 21 fatal)."""
+    """One log line. ``severity_number`` follows OpenTelemetry (9 info, 13 warn, 17 error, 21 fatal).
+
+    ``template_id`` names its :class:`LogTemplate`; empty where it was never mined.
+    """
 
     time_unix_nano: int
     body: Untrusted
@@ -28,10 +37,31 @@ class LogRecord:
     attributes: Labels = ()
     trace_id: str = ""
     span_id: str = ""
+    template_id: str = ""
 
     @property
     def service(self) -> str:
         return label(self.resource, "service.name")
+
+
+@dataclass(frozen=True, slots=True)
+class LogTemplate:
+    """Lines of one service that differ only where ``text`` has ``<*>``.
+
+    Attributes:
+        id: of the content at first sight; stays as the text widens.
+        key: the form under which lines are matched; for the miner.
+        holes: how many words of the key were found to vary, apart from those that are values by shape.
+        merged_into: the id of the template that took this one in, or empty.
+    """
+
+    id: str
+    service: str
+    text: Untrusted
+    key: str
+    holes: int = 0
+    merged_into: str = ""
+    example: Untrusted = field(default_factory=lambda: Untrusted(""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,13 @@ def rank_causes(metrics, inject_time, topology, symptom=None, spans=None, logs=N
     return [f"{service}|{metric}" if metric else service for service, metric in best]
 
 
+def parse_logs(lines: list[str]) -> list[tuple[str, str]]:
+    """``log_board.py``: (template id, template) a line; one source, no setting for any system."""
+    from aiops.ingest.log_templates.miner import templates_of
+
+    return templates_of(lines)
+
+
 def plan_question(question: str, catalogue: list[dict[str, str]]) -> dict[str, object]:
     """The offline planner's PromQL, in the alert form where it has a condition."""
     from aiops.agent.catalogue import KnownCatalogue
