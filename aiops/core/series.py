@@ -156,6 +156,36 @@ class SampleBlock:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SeriesPart:
+    """Samples of some series, where series that were sampled together share their times.
+
+    Attributes:
+        offsets: int64 [S + 1]; values of series i are ``[offsets[i], offsets[i + 1])``.
+        values: float64 [N].
+        clock: int64 [S]; times of series i are those of ``clock[i]``, as many as it has values.
+        clock_offsets: int64 [C + 1]; times of clock c are ``ts[clock_offsets[c] : clock_offsets[c + 1]]``.
+        ts: int64, ms UTC, ascending within a clock.
+    """
+
+    offsets: NDArray[np.int64]
+    values: NDArray[np.float64]
+    clock: NDArray[np.int64]
+    clock_offsets: NDArray[np.int64]
+    ts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, offsets: NDArray[np.int64], ts: NDArray[np.int64], values: NDArray[np.float64]) -> SeriesPart:
+        """From CSR arrays, with a clock for each series."""
+        return cls(offsets, values, np.arange(len(offsets) - 1, dtype=np.int64), offsets, ts)
+
+    def times(self) -> NDArray[np.int64]:
+        """The time of every value: int64 [N]."""
+        lengths = np.diff(self.offsets)
+        start = self.clock_offsets[self.clock]
+        return self.ts[np.repeat(start - self.offsets[:-1], lengths) + np.arange(len(self.values))]
+
+
 class ResultType(StrEnum):
     """Prometheus' result types."""
 
