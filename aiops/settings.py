@@ -48,15 +48,33 @@ class ServerSettings(Section):
     requests_per_minute: int = 6000
 
 
+class RetentionSettings(Section):
+    """Days to keep of one signal; ``None`` means ``store.retention_days``, for costs for ever."""
+
+    metrics: int | None = Field(None, ge=1)
+    logs: int | None = Field(None, ge=1)
+    traces: int | None = Field(None, ge=1)
+    changes: int | None = Field(None, ge=1)
+    costs: int | None = Field(None, ge=1)
+
+
 class StoreSettings(Section):
     memory_limit: str = "2GB"
     threads: int = 2
     cache_bytes: int = 384 * 1024 * 1024
     """Decoded samples kept in memory: the newest, and blocks that wide queries have read."""
     free_space_floor_bytes: int = 256 * 1024 * 1024
-    retention_days: int = 30
+    retention_days: int = Field(30, ge=1)
+    retention: RetentionSettings = RetentionSettings()
+    max_bytes: int = Field(0, ge=0)
+    """Above it the oldest day of metrics, logs, traces and changes goes, again and again; 0 means no limit."""
     future_limit_s: int = 600
     """Samples further ahead of the clock are refused."""
+
+    def days_of(self, signal: str) -> int | None:
+        """Days that ``signal`` is kept; ``None`` means for ever."""
+        own: int | None = getattr(self.retention, signal)
+        return own if own is not None or signal == "costs" else self.retention_days
 
 
 class StateSettings(Section):

@@ -25,7 +25,8 @@ class FileUsageOut(Reply):
 
 
 class RetentionOut(Reply):
-    dropped: int = Field(description="day tables")
+    dropped: int = Field(description="day tables that were past their time")
+    days: list[int] = Field(description="starts of the days, ms, that went for want of room")
 
 
 def usage_view(found: FileUsage) -> FileUsageOut:

@@ -12,7 +12,7 @@ from aiops.store.state.jobs import JobRepository
 from aiops.store.telemetry.store import TelemetryStore
 from aiops.wiring.lifetime import Lifetime
 
-RETENTION_CRON, COST_CRON = "41 2 * * *", "7 * * * *"
+RETENTION_CRON, COST_CRON = "41 * * * *", "7 * * * *"
 JOBS_KEPT_MS = 30 * 86_400_000
 
 
@@ -20,7 +20,8 @@ def retention_job(store: TelemetryStore, rows: JobRepository) -> ProgressJobHand
     """Telemetry and finished jobs that are past their time."""
 
     def run(arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG001
-        progress(0.5, f"{store.apply_retention()} day tables dropped")
+        done = store.apply_retention()
+        progress(0.5, f"{done.tables} day tables dropped by age, {len(done.days)} days for want of room")
         rows.forget_finished(system_clock() - JOBS_KEPT_MS)
 
     return run

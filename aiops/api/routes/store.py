@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from aiops.api.auth import Administrator, Operator
 from aiops.api.schemas_store import FileUsageOut, RetentionOut, usage_view
 from aiops.api.services import Services
+from aiops.store.telemetry.schema import DAY_MS
 
 
 def router(services: Services) -> APIRouter:
@@ -19,9 +20,10 @@ def router(services: Services) -> APIRouter:
 
     @routes.post("/retention", response_model=RetentionOut)
     def apply_retention(caller: Administrator) -> RetentionOut:
-        """Drop now what is older than the retention, instead of at night."""
-        dropped = services.store.apply_retention()
-        services.audit.append(caller.name, "store.retention", "store", {"dropped": str(dropped)})
-        return RetentionOut(dropped=dropped)
+        """Drop now what is past its time or above the limit, instead of within the hour."""
+        done = services.store.apply_retention()
+        detail = {"tables": str(done.tables), "days": str(len(done.days))}
+        services.audit.append(caller.name, "store.retention", "store", detail)
+        return RetentionOut(dropped=done.tables, days=[day * DAY_MS for day in done.days])
 
     return routes

@@ -22,12 +22,13 @@ from aiops.core.errors import AiopsError, ConfigError, FolderInUse, PermanentErr
 from aiops.core.ports import Clock, system_clock
 from aiops.settings import StoreSettings
 from aiops.store.telemetry.damage import HINT, is_damage, told
-from aiops.store.telemetry.schema import create_schema
+from aiops.store.telemetry.schema import DAY_MS, create_schema
 
 log = logging.getLogger(__name__)
 
 GROUP_LIMIT = 256
 """Jobs in one transaction at most, so that a flood cannot starve the first one of its answer."""
+FOR_EVER = -(1 << 62)
 IDLE_S = 0.25
 MAINTAIN_AGAIN_S = 5.0
 """After maintenance failed it is tried again so much later."""
@@ -55,7 +56,9 @@ Group = Callable[[Transaction, list[Any]], Sequence[Any]]
 
 @dataclass(slots=True)
 class _Job:
-    group: Group
+    """``group`` is ``None`` where the payload is a function that runs alone, outside a transaction."""
+
+    group: Group | None
     payload: Any
     future: Future[Any]
 
@@ -183,20 +186,49 @@ class TelemetryDatabase:
 
     # ------------------------------------------------------------------ writing
 
-    def write(self, group: Callable[[Transaction, list[PayloadT]], Sequence[ResultT]], payload: PayloadT) -> ResultT:
+    def write(
+        self, group: Callable[[Transaction, list[PayloadT]], Sequence[ResultT]], payload: PayloadT, frees: bool = False
+    ) -> ResultT:
         """Hand ``payload`` to the writer and wait until its transaction is committed and synced.
+
+        Args:
+            group: applies the payloads of all who wait.
+            payload: one of them.
+            frees: the work makes room, so that it is done however little is left.
 
         Raises:
             TransientError: the disk is nearly full, the commit failed or the store is closed; nothing was kept.
         """
         if self._closed:
             raise TransientError("The telemetry store is closed.", retry_after_s=5)
-        self._check_space()
-        future: Future[Any] = Future()
-        self._jobs.put(_Job(cast(Group, group), payload, future))
+        if not frees:
+            self._check_space()
+        return cast(ResultT, self._result_of(_Job(cast(Group, group), payload, Future())))
+
+    def alone(self, work: Callable[[duckdb.DuckDBPyConnection], ResultT]) -> ResultT:
+        """Run ``work`` on the writer's connection between two transactions; nothing is written meanwhile.
+
+        Raises:
+            TransientError: the store is closed, or ``work`` met an error of the database.
+        """
+        if self._closed:
+            raise TransientError("The telemetry store is closed.", retry_after_s=5)
+        return cast(ResultT, self._result_of(_Job(None, work, Future())))
+
+    def checkpoint(self) -> None:
+        """Move the log into the file and free what was dropped."""
+
+        def work(con: duckdb.DuckDBPyConnection) -> None:
+            con.execute("CHECKPOINT")
+
+        self.alone(work)
+
+    def _result_of(self, job: _Job) -> Any:
+        future = job.future
+        self._jobs.put(job)
         while True:
             try:
-                return cast(ResultT, future.result(timeout=1.0))
+                return future.result(timeout=1.0)
             except TimeoutError as error:
                 if future.done():
                     if future.exception() is error:
@@ -270,7 +302,10 @@ class TelemetryDatabase:
                 if following is not None:
                     jobs.append(following)
             if jobs:
-                self._commit(jobs)
+                self._commit([job for job in jobs if job.group is not None])
+                for job in jobs:
+                    if job.group is None:
+                        self._run_alone(job)
                 self._written = True
                 if not stop and time.monotonic() - maintained > BUSY_S:
                     more = self._maintain()
@@ -278,7 +313,19 @@ class TelemetryDatabase:
             if stop:
                 return
 
+    def _run_alone(self, job: _Job) -> None:
+        if self._failed:
+            self._reopen()
+        try:
+            job.future.set_result(job.payload(self._con))
+        except Exception as error:  # noqa: BLE001 - the writer's loop boundary: every failure goes to its caller
+            if isinstance(error, duckdb.FatalException):
+                self._fail(error)
+            job.future.set_exception(_as_ours(error))
+
     def _commit(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
         if self._failed:
             self._reopen()
         try:
@@ -340,6 +387,13 @@ class TelemetryDatabase:
             log.warning("The telemetry store was reopened after: %s", self._failed)
             self._failed = ""
 
+    def oldest_ms(self, signal: str) -> int:
+        """Rows of ``signal`` before it are past their time; a store in memory keeps all."""
+        days = self.settings.days_of(signal)
+        if self.path is None or days is None:
+            return FOR_EVER
+        return self.clock() - days * DAY_MS
+
     # ------------------------------------------------------------------ size
 
     def log_bytes(self) -> int:
@@ -354,7 +408,8 @@ def _apply(tx: Transaction, jobs: list[_Job]) -> list[Any]:
     """Run each group once with all its payloads: a group learns only by the commit what it wrote."""
     groups: dict[Group, list[int]] = {}
     for i, job in enumerate(jobs):
-        groups.setdefault(job.group, []).append(i)
+        if job.group is not None:
+            groups.setdefault(job.group, []).append(i)
     results: list[Any] = [None] * len(jobs)
     for group, places in groups.items():
         for i, result in zip(places, group(tx, [jobs[i].payload for i in places]), strict=True):

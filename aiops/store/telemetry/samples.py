@@ -15,7 +15,7 @@ from aiops.store.telemetry.closed import ClosedSamples
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import SeriesIndex
 from aiops.store.telemetry.rows import insert_rows
-from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
+from aiops.store.telemetry.schema import BLOCK_MS, Partitions
 
 BUFFER_ROWS = 8192
 """Inserts up to so many rows go through arrays that stay registered."""
@@ -126,17 +126,11 @@ class Samples:
         )
         tx.on_commit.append(lambda: self._unsaved.__delitem__(slice(len(saved))))
 
-    def oldest_ms(self) -> int:
-        """Samples before it are refused; a store in memory keeps all."""
-        if self._database.path is None:
-            return -(1 << 62)
-        return self._database.clock() - self._database.settings.retention_days * DAY_MS
-
     def newest_ms(self) -> int:
         return self._database.clock() + self._database.settings.future_limit_s * 1000
 
     def _within_time(self, rows: _Rows, counts: list[SampleCounts]) -> _Rows:
-        new, old = rows.ts > self.newest_ms(), rows.ts < self.oldest_ms()
+        new, old = rows.ts > self.newest_ms(), rows.ts < self._database.oldest_ms("metrics")
         if not (new.any() or old.any()):
             return rows
         for owner, count in enumerate(counts):

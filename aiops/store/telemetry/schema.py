@@ -66,7 +66,7 @@ class Partitions:
         for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
             kind, _, number = str(name).rpartition("_")
             if kind in PARTITIONED:
-                numbers[kind].append(_number(number))
+                numbers[kind].append(number_of(number))
         for kind, found in numbers.items():
             self._set(kind, tuple(found))
 
@@ -99,5 +99,5 @@ def table(kind: str, number: int) -> str:
     return f"{kind}_{number}" if number >= 0 else f"{kind}_m{-number}"
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
     return -int(text[1:]) if text.startswith("m") else int(text)

@@ -146,17 +146,18 @@ class Signals:
         tx.con.unregister("rows")
         tx.on_commit.append(lambda: self._partitions.added(kind, day))
 
-    def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
+    def drop_before(self, tx: Transaction, logs_ms: int, spans_ms: int, changes_ms: int) -> int:
+        """Drop whole days of logs and spans that ended before their cutoff, and changes; returns tables dropped."""
         gone = [
             (kind, n)
-            for kind in ("logs", "spans")
+            for kind, cutoff_ms in (("logs", logs_ms), ("spans", spans_ms))
             for n in self._partitions.numbers(kind)
             if (n + 1) * DAY_MS <= cutoff_ms
         ]
         for kind, n in gone:
             tx.con.execute(f"DROP TABLE {self._partitions.ensure(tx.con, kind, n)}")
             tx.on_commit.append(partial(self._partitions.dropped, kind, n))
-        tx.con.execute("DELETE FROM changes WHERE time_ms < ?", [cutoff_ms])
+        tx.con.execute("DELETE FROM changes WHERE time_ms < ?", [changes_ms])
         if gone:
             tx.on_commit.append(self._recount)
         return len(gone)

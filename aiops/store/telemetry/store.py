@@ -6,7 +6,6 @@ Implements the ports ``MetricReader``, ``SignalReader``, ``CostReader`` and ``Te
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +23,11 @@ from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.exemplars import Exemplars
 from aiops.store.telemetry.graph import service_graph
 from aiops.store.telemetry.labels import NEVER_LAST, SeriesIndex
+from aiops.store.telemetry.retention import Dropped, Retention
 from aiops.store.telemetry.samples import SampleCounts, Samples
 from aiops.store.telemetry.schema import DAY_MS, Partitions
 from aiops.store.telemetry.signals import Signals
 from aiops.store.telemetry.usage import FileUsage, Signal, signal_usage, used_bytes
-
-log = logging.getLogger(__name__)
 
 KEY_LIFE_MS = DAY_MS
 FAMILY_SUFFIXES = ("_bucket", "_sum", "_count", "_total", "_created", "_info")
@@ -102,6 +100,7 @@ class TelemetryStore:
             self._signals = Signals(database, self._partitions)
             self._exemplars = Exemplars(database, self._partitions)
             self._load(con)
+        self._retention = Retention(database, self._partitions, self._stored, self._signals, self._exemplars)
         self._keys_pruned_ms = 0
         self._costs = Costs(database, cost_scope_columns or {})
         database.when_idle(self._stored.compact)
@@ -161,14 +160,17 @@ class TelemetryStore:
         return reports
 
     def _signals_of(self, tx: Transaction, collected: Collected, count: SampleCounts) -> AppendReport:
-        oldest, newest = self._samples.oldest_ms(), self._samples.newest_ms()
-        low, high = oldest * 1_000_000, newest * 1_000_000
+        oldest, newest = self.database.oldest_ms("metrics"), self._samples.newest_ms()
+        logs_from, spans_from = (self.database.oldest_ms(s) * 1_000_000 for s in ("logs", "traces"))
+        high = newest * 1_000_000
         exemplars = [e for e in collected.exemplars if oldest <= e.ts <= newest]
         histograms = [h for h in collected.histograms if oldest <= h.ts <= newest]
         at = [e.ts for e in collected.exemplars] + [h.ts for h in collected.histograms]
-        logs = [r for r in collected.logs if low <= r.time_unix_nano <= high]
-        spans = [s for s in collected.spans if low <= s.start_unix_nano <= high]
+        logs = [r for r in collected.logs if logs_from <= r.time_unix_nano <= high]
+        spans = [s for s in collected.spans if spans_from <= s.start_unix_nano <= high]
         times = [r.time_unix_nano for r in collected.logs] + [s.start_unix_nano for s in collected.spans]
+        old = sum(r.time_unix_nano < logs_from for r in collected.logs)
+        old += sum(s.start_unix_nano < spans_from for s in collected.spans)
         if logs:
             self._signals.append_logs(tx, logs)
         new_spans = sum(self._signals.append_spans(tx, spans)) if spans else 0
@@ -179,7 +181,7 @@ class TelemetryStore:
             count.duplicates + len(spans) - new_spans,
             count.conflicts,
             count.too_new + sum(t > high for t in times) + sum(t > newest for t in at),
-            count.too_old + sum(t < low for t in times) + sum(t < oldest for t in at),
+            count.too_old + old + sum(t < oldest for t in at),
             len(logs),
             new_spans,
             len(collected.changes),
@@ -225,19 +227,9 @@ class TelemetryStore:
         check_table(table)
         return self.database.write(self._costs.replace, table)
 
-    def apply_retention(self) -> int:
-        """Drop whole days older than the retention; returns how many tables went. A store in memory keeps all."""
-        if self.database.path is None:
-            return 0
-        return self.database.write(self._retain, None)
-
-    def _retain(self, tx: Transaction, payloads: list[None]) -> list[int]:
-        cutoff = self._samples.oldest_ms()
-        dropped = self._stored.drop_before(tx, cutoff) + self._signals.drop_before(tx, cutoff)
-        dropped += self._exemplars.drop_before(tx, cutoff)
-        if dropped:
-            log.info("Retention dropped %d tables older than %d days.", dropped, self.database.settings.retention_days)
-        return [dropped] * len(payloads)
+    def apply_retention(self) -> Dropped:
+        """Drop what is past its time, then the oldest days while the file is above ``store.max_bytes``."""
+        return self._retention.apply()
 
     # ------------------------------------------------------------------ metrics
 
@@ -355,7 +347,7 @@ class TelemetryStore:
         held = self.status()
         rows: dict[Signal, int] = {"metrics": held.samples, "logs": held.logs, "traces": held.spans}
         with self.database.read() as con:
-            signals = signal_usage(con, self._partitions, rows, (held.oldest_ms, held.newest_ms))
+            signals = signal_usage(con, rows, (held.oldest_ms, held.newest_ms))
             used = used_bytes(con)
         log_bytes = self.database.log_bytes()
         return FileUsage(

@@ -8,12 +8,12 @@ from typing import Literal, get_args
 
 import duckdb
 
-from aiops.store.telemetry.schema import PARTITIONED, Partitions
+from aiops.store.telemetry.schema import PARTITIONED, number_of
 
-KIND_OF = {"logs": "logs", "traces": "spans"}
-"""Signals that have day tables of rows; every other kind of table belongs to the metrics."""
 Signal = Literal["metrics", "logs", "traces", "changes", "costs"]
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
+KIND_OF: dict[Signal, str] = {"logs": "logs", "traces": "spans"}
+"""Signals that have day tables of rows; every other kind of table belongs to the metrics."""
 NS = 1_000_000
 
 
@@ -54,34 +54,43 @@ class FileUsage:
 
 
 def signal_usage(
-    con: duckdb.DuckDBPyConnection, partitions: Partitions, rows: Mapping[Signal, int], metrics_span: tuple[int, int]
+    con: duckdb.DuckDBPyConnection, rows: Mapping[Signal, int], metrics_span: tuple[int, int]
 ) -> tuple[SignalUsage, ...]:
     """Every signal's share, given the rows of those that are counted anyway and the times of the metrics (ms)."""
+    con.execute("BEGIN TRANSACTION")  # a table that maintenance drops meanwhile is still there
+    tables = _tables(con)
     found = []
     for signal in SIGNALS:
-        tables = tables_of(partitions, signal)
         oldest, newest = metrics_span
+        own = tables[signal]
         if signal in KIND_OF:
             column = "ns" if signal == "logs" else "start_ns"
-            low, high = _span(con, tables[:1], column)[0], _span(con, tables[-1:], column)[1]
+            low, high = _span(con, own[:1], column)[0], _span(con, own[-1:], column)[1]
             oldest, newest = low // NS, high // NS
         elif signal == "changes":
-            oldest, newest = _span(con, tables, "time_ms")
+            oldest, newest = _span(con, own, "time_ms")
         elif signal == "costs":
-            oldest, newest = _span(con, tables, '"ChargePeriodStart"')
-        count = rows[signal] if signal in rows else _count(con, tables[0])
-        found.append(SignalUsage(signal, count, table_bytes(con, tables), oldest, newest))
+            oldest, newest = _span(con, own, '"ChargePeriodStart"')
+        count = rows[signal] if signal in rows else _count(con, own[0])
+        found.append(SignalUsage(signal, count, table_bytes(con, own), oldest, newest))
+    con.execute("ROLLBACK")
     return tuple(found)
 
 
-def tables_of(partitions: Partitions, signal: Signal) -> list[str]:
-    """Names of a signal's tables, in order of time."""
-    if signal in ("changes", "costs"):
-        return [signal]
-    if signal in KIND_OF:
-        return partitions.between(KIND_OF[signal], -(1 << 62), 1 << 62)
-    kinds = PARTITIONED.keys() - set(KIND_OF.values())
-    return ["series", *(name for kind in sorted(kinds) for name in partitions.between(kind, -(1 << 62), 1 << 62))]
+def _tables(con: duckdb.DuckDBPyConnection) -> dict[Signal, list[str]]:
+    """Names of each signal's tables, those of days in order of time."""
+    signal_of = {kind: signal for signal, kind in KIND_OF.items()}
+    found: dict[Signal, list[tuple[int, str]]] = {signal: [] for signal in SIGNALS}
+    names = con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()").fetchall()
+    for (name,) in names:
+        kind, _, number = str(name).rpartition("_")
+        if kind in PARTITIONED:
+            found[signal_of.get(kind, "metrics")].append((number_of(number), name))
+        elif name in ("changes", "costs"):
+            found[name].append((0, name))
+        else:
+            found["metrics"].append((0, name))
+    return {signal: [name for _, name in sorted(pairs)] for signal, pairs in found.items()}
 
 
 def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
