@@ -21,7 +21,7 @@ from aiops.core.action import Action, ExecutionResult
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.cost import CostQuery, CostSeries, CostTable
 from aiops.core.evidence import Answer
-from aiops.core.incident import Alert, Notification
+from aiops.core.incident import Alert, Incident, Notification
 from aiops.core.principal import Principal
 from aiops.core.query import Question
 from aiops.core.series import Exemplar, Labels, Matcher, MetricMetadata, NativeHistogram, QueryResult, SampleBlock
@@ -198,6 +198,11 @@ class Notifier(Plugin[OptionsT]):
         """
 
 
+    refresh_s: ClassVar[float] = 0.0
+    """How often :meth:`refresh` is called; 0 for receivers that remember what they were told."""
+
+    def refresh(self, incidents: Sequence[Incident]) -> None:
+        """Tell again of incidents, active or lately resolved, that this receiver was told of."""
 class Executor(Plugin[OptionsT]):
     """``connectors/executors``: carries out actions of the kinds it names."""
 

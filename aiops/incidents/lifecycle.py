@@ -412,6 +412,11 @@ class IncidentService:
             self._keep(grown, now)
             return self._known[into]
 
+    def told(self, receiver: str) -> builtins.list[Incident]:
+        """Active and lately resolved incidents that the receiver was told of."""
+        with self._lock:
+            return [i for i in self._known.values() if receiver in i.told]
+
     def _active(self, incident_id: str, principal: Principal) -> Incident:
         incident = self.get(incident_id, principal)
         if not incident.active:

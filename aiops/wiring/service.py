@@ -27,6 +27,7 @@ from aiops.cost.bills import Bills
 from aiops.cost.service import CostService
 from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.notify import Dispatcher
+from aiops.incidents.refresh import Refresher
 from aiops.incidents.root_cause import RootCauseAnalyser
 from aiops.incidents.routing import routes_of
 from aiops.incidents.watch import watch_list
@@ -217,8 +218,10 @@ class Service:
             self._job_rows.release()
         self.incidents.start()
         self._dispatcher.start()
+        refresher = Refresher(self.notifiers, self.incidents.told)
+        refresher.start()
         self.rules.start()
-        life.on_stop(self._dispatcher.stop, self.rules.stop)
+        life.on_stop(self._dispatcher.stop, refresher.stop, self.rules.stop)
         threading.Thread(target=self._start_late, name="late-start", daemon=True).start()
 
     def wait(self) -> None:

@@ -11,14 +11,14 @@ import json
 import logging
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from aiops.core.errors import PermanentError, TransientError
-from aiops.core.incident import NotificationEvent
+from aiops.core.incident import IncidentStatus, NotificationEvent
 from aiops.core.plugins import build, discover, load
 from aiops.core.ports import Notifier, PluginContext
 from tests.contract.incidents import T0, notification
@@ -50,6 +50,17 @@ PROVIDERS = {
         TOKEN,
     ),
 }
+PROVIDERS |= {
+    "alertmanager": Provider(lambda url: {"url": url, "bearer_token": TOKEN}, Answer(200, b""), TOKEN),
+    "jira_service_management": Provider(
+        lambda url: {"url": url, "api_key": TOKEN, "responders": ["shop"]},
+        Answer(202, b'{"result":"Request will be processed","took":0.1,"requestId":"1"}'),
+        TOKEN,
+    ),
+    "teams": Provider(lambda url: {"url": f"{url}/workflows/{TOKEN}"}, Answer(202, b""), TOKEN),
+}
+ELSEWHERE = {"email", "apprise"}
+"""They do not speak HTTP, or not by our client: ``test_email.py``, ``test_apprise.py``."""
 EVENTS = [
     NotificationEvent.OPENED,
     NotificationEvent.UPDATED,
@@ -58,7 +69,7 @@ EVENTS = [
 ]
 
 
-@pytest.fixture(params=sorted(discover("connectors.notifiers")))
+@pytest.fixture(params=sorted(set(discover("connectors.notifiers")) - ELSEWHERE))
 def case(request: pytest.FixtureRequest) -> Iterator[tuple[Notifier[Any], Peer, Provider]]:
     name = request.param
     if name not in PROVIDERS:
@@ -265,9 +276,63 @@ def test_pagerduty_keeps_one_dedup_key(event: NotificationEvent, action: str) ->
         assert body["links"][0]["href"].endswith("/INC-7")
 
 
-def test_only_pagerduty_pages_by_default() -> None:
+def test_what_pages_by_default() -> None:
     assert {n: load("connectors.notifiers", n).pages for n in PROVIDERS} == {  # type: ignore[attr-defined]
         "webhook": False,
         "slack": False,
         "pagerduty": True,
+        "alertmanager": True,
+        "jira_service_management": True,
+        "teams": False,
     }
+    assert not any(load("connectors.notifiers", n).pages for n in ELSEWHERE)  # type: ignore[attr-defined]
+
+
+def test_alertmanager_is_told_with_an_end_ahead_and_again() -> None:
+    opened, over = (
+        delivered("alertmanager", e)[0].json[0] for e in (NotificationEvent.OPENED, NotificationEvent.RESOLVED)
+    )
+    assert opened["labels"] == over["labels"]
+    assert opened["labels"] | {"alertname": "AiopsIncident", "incident": "INC-7"} == opened["labels"]
+    assert datetime.fromisoformat(opened["endsAt"]).timestamp() * 1000 == T0 + 240_000
+    assert datetime.fromisoformat(over["endsAt"]).timestamp() * 1000 <= T0 + 1000
+    with peer(Answer(200, b"")) as server:
+        notifier = made("alertmanager", {"url": server.url})
+        incident = notification(NotificationEvent.OPENED).incident
+        notifier.refresh([incident, replace(incident, id="INC-8", status=IncidentStatus.RESOLVED, resolved_ms=T0 + 1)])
+        notifier.close()
+    (sent,) = server.received
+    assert [a["labels"]["incident"] for a in sent.json] == ["INC-7", "INC-8"]
+    assert [a["endsAt"] > "2023-11-14T22:14" for a in sent.json] == [True, False]
+
+
+def test_jira_service_management_uses_the_incident_as_alias() -> None:
+    opened = delivered("jira_service_management", NotificationEvent.OPENED)[0]
+    assert (opened.method, opened.path, opened.headers["authorization"]) == ("POST", "/v2/alerts", f"GenieKey {TOKEN}")
+    assert opened.json["alias"] == "INC-7"
+    assert opened.json["priority"] == "P1"
+    assert len(opened.json["message"]) <= 130
+    assert opened.json["responders"] == [{"type": "team", "name": "shop"}]
+    for event, action in (
+        (NotificationEvent.UPDATED, "notes"),
+        (NotificationEvent.ACKNOWLEDGED, "acknowledge"),
+        (NotificationEvent.RESOLVED, "close"),
+    ):
+        (sent,) = delivered("jira_service_management", event)
+        assert sent.path == f"/v2/alerts/INC-7/{action}?identifierType=alias"
+    test = delivered("jira_service_management", NotificationEvent.TEST)
+    assert [s.path.partition("?")[0] for s in test] == ["/v2/alerts", "/v2/alerts/INC-7/close"]
+
+
+def test_teams_gets_a_card_without_live_markdown() -> None:
+    (sent,) = delivered("teams", NotificationEvent.OPENED, public_url="https://aiops.example.org")
+    (attachment,) = sent.json["attachments"]
+    card = attachment["content"]
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    assert card["type"] == "AdaptiveCard"
+    assert card["actions"][0]["url"] == "https://aiops.example.org/api/v1/incidents/INC-7"
+    texts = json.dumps(card["body"])
+    assert "checkout" in texts
+    assert "<!channel>" not in texts
+    assert "\u202e" not in texts
+    assert "\\\\<http://evil\\\\|click\\\\>" in texts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import httpx
 import pytest
 
 from aiops.core.action import Action
-from aiops.core.incident import SignalKind
+from aiops.core.incident import IncidentStatus, NotificationEvent, SignalKind
 from aiops.core.plugins import build
-from aiops.core.ports import Executor, InboundParser, PluginContext, system_clock
+from aiops.core.ports import Executor, InboundParser, Notifier, PluginContext, system_clock
+from tests.contract.incidents import notification
 from tests.contract.peers import Peer, peer
 from tests.integration.servers import Server, start_alertmanager, start_prometheus
 
@@ -133,3 +135,30 @@ def test_prometheus_takes_us_for_an_alertmanager(tmp_path: Path) -> None:
             assert alert.expires_ms > system_clock()
         finally:
             prometheus.stop()
+
+
+def test_our_page_and_its_resolve_reach_a_real_alertmanager_and_never_come_back_in(tmp_path: Path) -> None:
+    with peer() as hook:
+        manager = start_alertmanager(tmp_path, f"{hook.url}/hook")
+        options = {"url": manager.url, "labels": {"team": "shop"}}
+        notifier = build("connectors.notifiers", "alertmanager", options, PluginContext("am", system_clock))
+        assert isinstance(notifier, Notifier)
+        try:
+            opened = notification(NotificationEvent.OPENED)
+            now = system_clock()
+            incident = replace(opened.incident, opened_ms=now - 5_000, resolved_ms=None)
+            notifier.notify(replace(opened, incident=incident))
+            notifier.refresh([incident])
+            (alert,) = until(lambda: api(manager, "/api/v2/alerts"))
+            assert alert["labels"]["incident"] == "INC-7"
+            assert alert["labels"]["team"] == "shop"
+            body = until(lambda: hook_bodies(hook))[0]
+            assert json.loads(body)["status"] == "firing"
+            assert parser().parse(body).alerts == ()
+            over = replace(incident, status=IncidentStatus.RESOLVED, resolved_ms=system_clock())
+            notifier.notify(replace(opened, event=NotificationEvent.RESOLVED, incident=over))
+            until(lambda: [b for b in hook_bodies(hook) if json.loads(b)["status"] == "resolved"])
+            assert api(manager, "/api/v2/alerts") == []
+        finally:
+            notifier.close()
+            manager.stop()
