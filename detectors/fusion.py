@@ -1,8 +1,9 @@
-"""Several detectors as one: each member's score as the log of its excess over its own median, then the mean.
+"""Several detectors as one: the root mean square of their scores on the common scale.
 
-The unit is the distance from the median to the 90 % quantile of the training scores, per series, so that a
-member with long tails does not drown the others. Members are named in the options; expected value and band
-are those of the first. Terms are named ``member.term``.
+A member that is calibrated (``detectors/support/calibration.py``) counts as it is; the score of any other is put on
+the same scale first: log of the excess over the median of its training scores, in units of the distance from there to
+the 90 % quantile, per series, so that a member with long tails does not drown the others. Members are named in
+the options; expected value and band are those of the first. Terms are named ``member.term``.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from pydantic import Field
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.plugins import build
 from aiops.core.ports import Detector, PluginContext, PluginOptions
-from detectors.support.calibration import excess, scale_of
+from detectors.support.calibration import combine, scale_of
 from detectors.support.device import Choice
 
 
 class FusionOptions(PluginOptions):
     device: Choice = "auto"
-    members: tuple[str, ...] = Field(("seasonal_residual", "ridge_ar"), min_length=1)
+    members: tuple[str, ...] = Field(("seasonal_residual", "ridge_ar", "window_covariance"), min_length=1)
     member_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of members by name."""
 
@@ -34,6 +35,7 @@ class Fusion(Detector[FusionOptions]):
 
     Options = FusionOptions
     family = "fusion"
+    calibrated = True
 
     def __init__(self, options: FusionOptions, context: PluginContext) -> None:
         super().__init__(options, context)
@@ -42,14 +44,18 @@ class Fusion(Detector[FusionOptions]):
             chosen = {"device": options.device, **options.member_options.get(name, {})}
             inner = PluginContext(f"{context.name}.{name}", context.clock)
             self._members[name] = cast(Detector[Any], build("detectors", name, chosen, inner))
+        self.spans = {f"{n}.{term}": span for n, member in self._members.items() for term, span in member.spans.items()}
 
     def fit(self, batch: Batch) -> State:
         arrays: dict[str, NDArray[np.generic]] = {}
         for name, member in self._members.items():
             state = member.fit(batch)
             arrays |= {f"{name}:{key}": value for key, value in state.arrays.items()}
-            median, high = scale_of(torch.from_numpy(member.score(state, batch).score))
-            arrays |= {f"{name}:fusion.median": median.numpy(), f"{name}:fusion.high": high.numpy()}
+            if not member.calibrated:
+                score = torch.from_numpy(member.score(state, batch).score)
+                mask = score.isfinite()
+                median, gap = scale_of([torch.where(mask, score, 0.0)], mask)
+                arrays |= {f"{name}:fusion.median": median.numpy(), f"{name}:fusion.gap": gap.numpy()}
         return State(batch.series_ids, batch.step_ms, arrays)
 
     def score(self, state: State, batch: Batch) -> Scores:
@@ -73,13 +79,23 @@ class Fusion(Detector[FusionOptions]):
         return State(state.series_ids, state.step_ms, arrays, state.shared)
 
     def _join(self, state: State, scores: Mapping[str, Scores]) -> Scores:
-        parts: dict[str, NDArray[np.float32]] = {}
+        own = {name: self._on_scale(state, name, one) for name, one in scores.items()}
+        squares = [np.square(score) for score in own.values()]
+        joined: NDArray[np.float32] = np.sqrt(sum(squares[1:], squares[0]) / np.float32(len(squares)))
+        whole = np.maximum(joined, np.float32(1e-6)) * np.float32(len(squares))
         terms: dict[str, NDArray[np.float32]] = {}
         for name, one in scores.items():
-            median = torch.from_numpy(np.array(state.arrays[f"{name}:fusion.median"]))
-            high = torch.from_numpy(np.array(state.arrays[f"{name}:fusion.high"]))
-            parts[name] = excess(torch.from_numpy(one.score), median, high).numpy()
-            terms |= {f"{name}.{term}": value for term, value in one.terms.items()}
+            # A member's share of the square, split as the member splits its own score.
+            factor = np.square(own[name]) / np.maximum(one.score, np.float32(1e-6)) / whole
+            for term, value in one.terms.items():
+                terms[f"{name}.{term}"] = (value * factor).astype(np.float32, copy=False)
         first = scores[self.options.members[0]]
-        mean: NDArray[np.float32] = np.stack(list(parts.values())).mean(axis=0, dtype=np.float32)
-        return Scores(mean, first.expected, first.lower, first.upper, terms)
+        return Scores(joined, first.expected, first.lower, first.upper, terms)
+
+    def _on_scale(self, state: State, name: str, one: Scores) -> NDArray[np.float32]:
+        if self._members[name].calibrated:
+            return one.score
+        median = torch.from_numpy(np.array(state.arrays[f"{name}:fusion.median"]))
+        gap = torch.from_numpy(np.array(state.arrays[f"{name}:fusion.gap"]))
+        out: NDArray[np.float32] = combine({name: torch.from_numpy(one.score)}, median, gap)[0].numpy()
+        return out

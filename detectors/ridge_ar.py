@@ -1,7 +1,8 @@
 """Surprise at this step given the last ones: ridge autoregression, one batched Cholesky for all series.
 
 Twenty-four lags by default. The residual's spread is robust; lags that are missing take the last observed
-value, so that a gap neither alarms nor hides what follows. Gives the one-step forecast as its expected value.
+value, so that a gap neither alarms nor hides what follows. The score combines the surprise at this step and of
+the last few with its energy, the mean square, over windows. Gives the one-step forecast as its expected value.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pydantic import Field
 
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
+from detectors.support.calibration import combine, scale_of
 from detectors.support.device import Choice, observed, resolve, to_array
-from detectors.support.robust import level, quantiles, spread, trailing_mean
+from detectors.support.robust import forward_filled, level, quantiles, ring_means, spread, trailing_means
 from detectors.support.states import check, pick, roll, scores_of, state_of
 
 CLIP = 8.0
@@ -27,6 +29,8 @@ class RidgeArOptions(PluginOptions):
     """Added to the normal equations' diagonal, relative to its mean."""
     burst_steps: int = Field(8, ge=1, le=256)
     """Steps whose mean surprise is the ``burst`` term."""
+    energy_steps: tuple[int, ...] = (8, 128)
+    """Window lengths of the energy terms."""
     relative_floor: float = Field(0.002, gt=0)
     range_floor: float = Field(0.01, ge=0)
     band: float = Field(3.0, gt=0)
@@ -37,10 +41,15 @@ class RidgeAr(Detector[RidgeArOptions]):
 
     Options = RidgeArOptions
     family = "ridge_ar"
+    calibrated = True
 
     def __init__(self, options: RidgeArOptions, context: PluginContext) -> None:
         super().__init__(options, context)
         self._device = resolve(options.device)
+        self._ring = max(options.burst_steps, *options.energy_steps)
+        self.spans = {"surprise": 1, "burst": options.burst_steps} | {
+            f"energy_{steps}": steps for steps in options.energy_steps
+        }
 
     def fit(self, batch: Batch) -> State:
         values, mask = observed(batch, self._device)
@@ -53,17 +62,22 @@ class RidgeAr(Detector[RidgeArOptions]):
         warm[:, : self.options.lags] = False
         sigma = torch.maximum(spread(residual, warm), floor / unit)
         surprise = (residual.abs() / sigma[:, None]).clamp(max=4 * CLIP)
-        burst = trailing_mean(surprise, mask, self.options.burst_steps)
-        cut = quantiles(burst, warm, (0.5, 0.9))
+        surprise[:, : self.options.lags].clamp_(max=3.0)
+        burst, *energies = self._windows(surprise, mask)
+        scale = quantiles(burst, warm, (0.9,))[:, 0].clamp(min=1.0)
+        parts = self._parts(surprise, burst / scale[:, None], energies)
+        median, gap = scale_of(list(parts.values()), mask)
         return state_of(
             batch,
             {
                 **fitted,
                 "sigma": sigma,
-                "burst_scale": cut[:, 1].clamp(min=1.0),
+                "burst_scale": scale,
                 "lags": filled[:, 1:],
-                "recent": roll(torch.where(mask, surprise, torch.nan), self.options.burst_steps),
+                "recent": roll(torch.where(mask, surprise, torch.nan), self._ring).half(),
                 "seen": mask.any(1),
+                "part_median": median,
+                "part_gap": gap,
             },
         )
 
@@ -73,10 +87,11 @@ class RidgeAr(Detector[RidgeArOptions]):
         values, mask = observed(batch, self._device)
         x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], torch.zeros_like(arrays["centre"]))
         forecast = self._forecast(arrays, x, x.new_zeros((x.shape[0], self.options.lags)))
-        surprise = (x - forecast).abs() / arrays["sigma"][:, None]
+        surprise = ((x - forecast).abs() / arrays["sigma"][:, None]).clamp(max=4 * CLIP)
         surprise[:, : self.options.lags].clamp_(max=3.0)
-        burst = trailing_mean(surprise.clamp(max=4 * CLIP), mask, self.options.burst_steps)
-        return self._scores(arrays, forecast, surprise, burst, mask)
+        burst, *energies = self._windows(surprise, mask)
+        parts = self._parts(surprise, burst / arrays["burst_scale"][:, None], energies)
+        return self._scores(arrays, forecast, parts, surprise, mask)
 
     def update(self, state: State, tick: Batch) -> tuple[State, Scores]:
         check(state, tick)
@@ -85,23 +100,36 @@ class RidgeAr(Detector[RidgeArOptions]):
         past = arrays["lags"]
         x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], past[:, -1])
         forecast = self._forecast(arrays, x, past)
-        surprise = (x - forecast).abs() / arrays["sigma"][:, None]
-        entry = torch.where(mask, surprise.clamp(max=4 * CLIP), torch.nan)
+        surprise = ((x - forecast).abs() / arrays["sigma"][:, None]).clamp(max=4 * CLIP)
+        entry = torch.where(mask, surprise, torch.nan).half()
         recent = torch.cat([arrays["recent"][:, 1:], entry], 1)
-        known = ~recent.isnan()
-        burst = torch.where(known, recent, 0.0).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
-        scores = self._scores(arrays, forecast, surprise, burst, mask)
+        ring = recent.float()
+        (burst,) = ring_means(ring, (self.options.burst_steps,))
+        parts = self._parts(
+            surprise, burst / arrays["burst_scale"][:, None], ring_means(ring.square(), self.options.energy_steps)
+        )
+        scores = self._scores(arrays, forecast, parts, surprise, mask)
         changed = {"lags": to_array(torch.cat([past[:, 1:], x], 1)), "recent": to_array(recent)}
         return State(state.series_ids, state.step_ms, {**state.arrays, **changed}, state.shared), scores
+
+    def _windows(self, surprise: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+        """Mean surprise of the last steps, then its energies."""
+        return [
+            *trailing_means(surprise, mask, (self.options.burst_steps,)),
+            *trailing_means(surprise.square(), mask, self.options.energy_steps),
+        ]
+
+    def _parts(
+        self, surprise: torch.Tensor, burst: torch.Tensor, energies: list[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        parts = {"distance": surprise + burst}
+        return parts | {f"energy_{steps}": e for steps, e in zip(self.options.energy_steps, energies, strict=True)}
 
     def _normal(
         self, values: torch.Tensor, mask: torch.Tensor, centre: torch.Tensor, unit: torch.Tensor, before: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled values with gaps filled by the last observed one; and the last ``lags + 1`` of them."""
-        x = torch.where(mask, (values - centre[:, None]) / unit[:, None], 0.0)
-        place = torch.arange(1, x.shape[1] + 1, device=x.device)
-        seen = torch.where(mask, place, 0).cummax(1).values
-        x = torch.cat([before[:, None], x], 1).gather(1, seen)
+        x = forward_filled(torch.where(mask, (values - centre[:, None]) / unit[:, None], 0.0), mask, before)
         keep = self.options.lags + 1
         tail = torch.nn.functional.pad(x, (keep, 0))[:, -keep:]
         return x, tail
@@ -138,13 +166,15 @@ class RidgeAr(Detector[RidgeArOptions]):
         self,
         arrays: dict[str, torch.Tensor],
         forecast: torch.Tensor,
+        parts: dict[str, torch.Tensor],
         surprise: torch.Tensor,
-        burst: torch.Tensor,
         mask: torch.Tensor,
     ) -> Scores:
         unit, centre = arrays["unit"][:, None], arrays["centre"][:, None]
         usable = mask & arrays["seen"][:, None]
-        burst = burst / arrays["burst_scale"][:, None]
+        score, terms = combine(parts, arrays["part_median"], arrays["part_gap"])
+        distance = terms.pop("distance")
+        now = surprise / parts["distance"].clamp(min=1e-6)
         half = self.options.band * arrays["sigma"][:, None] * unit
-        terms = {"surprise": surprise, "burst": burst}
-        return scores_of(usable, surprise + burst, centre + unit * forecast, half, terms)
+        split = {"surprise": distance * now, "burst": distance * (1 - now), **terms}
+        return scores_of(usable, score, centre + unit * forecast, half, split)

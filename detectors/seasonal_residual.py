@@ -1,34 +1,35 @@
 """Distance from the usual value at this time of day, of the week and of the series' own rhythm.
 
 Each series is centred by its median and scaled by its MAD. Binned phase medians are taken out one after the
-other (day, week, own period by FFT autocorrelation) where they explain something. The score adds two terms in
-units of their own usual size: ``residual``, the distance at this step, and ``shift``, the mean of the last
-steps, which sees a lasting change too small for one step. Closed form; masks throughout; a flat series has a
-floor for its scale, so that any move on it is scored by its relative size.
+other (day, week, own period by FFT autocorrelation) where they explain something. The score combines the
+distance at this step, the mean distance of the last steps (``shift``, which sees a lasting change too small for
+one step), and the energy, the mean square, of the distance over windows of several lengths. Closed form; masks
+throughout; a flat series has a floor for its scale, so that any move on it is scored by its relative size.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from pydantic import Field
 
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
+from detectors.support.calibration import combine, scale_of
 from detectors.support.device import Choice, observed, resolve, to_array
-from detectors.support.robust import level, quantiles, spread, trailing_mean
+from detectors.support.robust import level, quantiles, ring_means, spread, trailing_mean, trailing_means
 from detectors.support.seasons import fit_profiles, seasonal, times
 from detectors.support.states import check, pick, roll, scores_of, state_of
 
 CLIP = 20.0
-"""Residuals enter means at most this many spreads high: one wild step is not a level shift."""
+"""Distances enter means at most this many spreads high: one wild step is not a level shift."""
 
 
 class SeasonalResidualOptions(PluginOptions):
     device: Choice = "auto"
-    shift_steps: int = Field(16, ge=2, le=256)
+    shift_steps: int = Field(16, ge=2, le=128)
     """Steps whose mean is the ``shift`` term."""
+    energy_steps: tuple[int, ...] = (8, 32, 128)
+    """Window lengths of the energy terms."""
     relative_floor: float = Field(0.002, gt=0)
     """The scale is at least this share of the median's size."""
     range_floor: float = Field(0.02, ge=0)
@@ -38,14 +39,19 @@ class SeasonalResidualOptions(PluginOptions):
 
 
 class SeasonalResidual(Detector[SeasonalResidualOptions]):
-    """Robust seasonal residual with a level-shift term."""
+    """Robust seasonal residual with level-shift and energy terms."""
 
     Options = SeasonalResidualOptions
     family = "seasonal_residual"
+    calibrated = True
 
     def __init__(self, options: SeasonalResidualOptions, context: PluginContext) -> None:
         super().__init__(options, context)
         self._device = resolve(options.device)
+        self._ring = max(options.shift_steps, *options.energy_steps)
+        self.spans = {"residual": 1, "shift": options.shift_steps} | {
+            f"energy_{steps}": steps for steps in options.energy_steps
+        }
 
     def fit(self, batch: Batch) -> State:
         values, mask = observed(batch, self._device)
@@ -55,18 +61,22 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
         bias = quantiles(residual, mask, (0.5,))[:, 0]
         residual = residual - bias[:, None]
         sigma = torch.maximum(spread(residual, mask), floor / unit)
-        clipped = (residual / sigma[:, None]).clamp(-CLIP, CLIP)
+        z = residual / sigma[:, None]
+        clipped = z.clamp(-CLIP, CLIP)
         mean = trailing_mean(clipped, mask, self.options.shift_steps)
         shift_scale = spread(mean, mask).clamp(min=self.options.shift_steps**-0.5)
-        ring = torch.where(mask, clipped, torch.nan)
+        parts = self._parts(z, mean, trailing_means(clipped.square(), mask, self.options.energy_steps), shift_scale)
+        median, gap = scale_of(list(parts.values()), mask)
         arrays = {
             "centre": centre,
             "unit": unit,
             "bias": bias,
             "sigma": sigma,
             "shift_scale": shift_scale,
-            "recent": roll(ring, self.options.shift_steps),
+            "recent": roll(torch.where(mask, clipped, torch.nan), self._ring).half(),
             "seen": mask.any(1),
+            "part_median": median,
+            "part_gap": gap,
             **profiles,
         }
         return state_of(batch, arrays)
@@ -74,45 +84,59 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
     def score(self, state: State, batch: Batch) -> Scores:
         arrays = self._arrays(state, batch)
         values, mask = observed(batch, self._device)
-        expected, clipped, z = self._residual(arrays, values, mask, batch)
+        expected, z = self._residual(arrays, values, mask, batch)
+        clipped = z.clamp(-CLIP, CLIP)
         mean = trailing_mean(clipped, mask, self.options.shift_steps)
-        return self._scores(arrays, expected, z, mean, mask)
+        energies = trailing_means(clipped.square(), mask, self.options.energy_steps)
+        return self._scores(arrays, expected, self._parts(z, mean, energies, arrays["shift_scale"]), z, mask)
 
     def update(self, state: State, tick: Batch) -> tuple[State, Scores]:
         arrays = self._arrays(state, tick)
         values, mask = observed(tick, self._device)
-        expected, clipped, z = self._residual(arrays, values, mask, tick)
-        recent = torch.cat([arrays["recent"][:, 1:], torch.where(mask, clipped, torch.nan)], 1)
-        known = ~recent.isnan()
-        mean = torch.where(known, recent, 0.0).double().sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
-        scores = self._scores(arrays, expected, z, mean.to(z.dtype), mask)
-        return State(
-            state.series_ids, state.step_ms, {**state.arrays, "recent": to_array(recent)}, state.shared
-        ), scores
+        expected, z = self._residual(arrays, values, mask, tick)
+        entry = torch.where(mask, z.clamp(-CLIP, CLIP), torch.nan).half()
+        recent = torch.cat([arrays["recent"][:, 1:], entry], 1)
+        ring = recent.float()
+        (mean,) = ring_means(ring, (self.options.shift_steps,))
+        energies = ring_means(ring.square(), self.options.energy_steps)
+        parts = self._parts(z, mean, energies, arrays["shift_scale"])
+        kept = {**state.arrays, "recent": to_array(recent)}
+        return State(state.series_ids, state.step_ms, kept, state.shared), self._scores(
+            arrays, expected, parts, z, mask
+        )
 
     def _residual(
         self, arrays: dict[str, torch.Tensor], values: torch.Tensor, mask: torch.Tensor, batch: Batch
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Expected value, and the distance from it in spreads, 0 where nothing was observed."""
         profile = seasonal(arrays, times(batch.timestamps, self._device)) + arrays["bias"][:, None]
         x = (values - arrays["centre"][:, None]) / arrays["unit"][:, None]
         z = torch.where(mask, (x - profile) / arrays["sigma"][:, None], 0.0)
-        expected = arrays["centre"][:, None] + arrays["unit"][:, None] * profile
-        return expected, z.clamp(-CLIP, CLIP), z
+        return arrays["centre"][:, None] + arrays["unit"][:, None] * profile, z
+
+    def _parts(
+        self, z: torch.Tensor, mean: torch.Tensor, energies: list[torch.Tensor], shift_scale: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        parts = {"distance": z.abs() + mean.abs() / shift_scale[:, None]}
+        return parts | {f"energy_{steps}": e for steps, e in zip(self.options.energy_steps, energies, strict=True)}
 
     def _scores(
         self,
         arrays: dict[str, torch.Tensor],
         expected: torch.Tensor,
+        parts: dict[str, torch.Tensor],
         z: torch.Tensor,
-        mean: torch.Tensor,
         mask: torch.Tensor,
     ) -> Scores:
         usable = mask & arrays["seen"][:, None]
-        residual = z.abs()
-        shift = mean.abs() / arrays["shift_scale"][:, None]
+        score, terms = combine(parts, arrays["part_median"], arrays["part_gap"])
+        distance = terms.pop("distance")
+        now = z.abs() / parts["distance"].clamp(min=1e-6)
         half = self.options.band * (arrays["sigma"] * arrays["unit"])[:, None]
-        return scores_of(usable, residual + shift, expected, half, {"residual": residual, "shift": shift})
+        return scores_of(
+            usable, score, expected, half, {"residual": distance * now, "shift": distance * (1 - now), **terms}
+        )
 
-    def _arrays(self, state: State, batch: Batch) -> dict[str, Any]:
+    def _arrays(self, state: State, batch: Batch) -> dict[str, torch.Tensor]:
         check(state, batch)
         return pick(state, self._device)

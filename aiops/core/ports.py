@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -267,6 +268,10 @@ class Detector(Plugin[OptionsT]):
     """``detectors``: an anomaly model over all series at once. Higher scores are more anomalous."""
 
     family: ClassVar[str] = ""
+    calibrated: ClassVar[bool] = False
+    """True where the score is already on the common scale, so that a fusion takes it as it is."""
+    spans: Mapping[str, int] = MappingProxyType({})
+    """Steps that a term of the scores looks back on; a term that is not named looks at one."""
 
     @abstractmethod
     def fit(self, batch: Batch) -> State: ...

@@ -1,22 +1,26 @@
-"""A finished range scored as a whole: fit on it, score it, average over time scales. For back tests and boards."""
+"""A finished range scored as a whole: fit on it, score it, look both ways. For back tests and boards.
+
+A term that looks back on a window says most about the window's middle, so that its score is moved there; and an
+episode lasts, so that a step's score is averaged with the mean over one rhythm of the series around it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from aiops.core.anomaly import Batch
+from aiops.core.anomaly import Batch, Scores
 from aiops.core.ports import Detector
 from detectors.support.calibration import centred_mean
-from detectors.support.windows import group_ragged
+from detectors.support.seasons import rhythm
+from detectors.support.windows import group_ragged, rows_of
 
 MAX_POINTS = 4_000_000
 """Grid cells fitted in one go."""
-SCALES = (1, 4, 16, 64, 256)
-"""Widths in steps over which scores are averaged; anomalies last from one step to hundreds."""
 
 
 def score_ranges(
@@ -32,23 +36,33 @@ def score_ranges(
         rows = max(1, MAX_POINTS // max(batch.values.shape[1], 1))
         parts = []
         for start in range(0, len(batch), rows):
-            cut = slice(start, start + rows)
-            part = Batch(batch.values[cut], batch.mask[cut], batch.timestamps, batch.step_ms, batch.series_ids[cut])
-            state = detector.fit(part)
-            score = detector.score(state, part).score
-            if smooth:
-                score = multiscale(score)
-            parts.append(score)
+            part = rows_of(batch, start, start + rows)
+            scores = detector.score(detector.fit(part), part)
+            parts.append(looking_both_ways(scores, detector.spans, part) if smooth else scores.score)
         for member, row in zip(group.members, group.back(np.concatenate(parts)), strict=True):
             out[member] = row
     return out
 
 
-def multiscale(score: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over scales of the centred moving means, each in units of its own largest value; looks ahead."""
-    mask = np.isfinite(score)
-    total = np.zeros(score.shape, np.float32)
-    for width in SCALES:
-        mean = np.where(mask, centred_mean(score, mask, width), np.float32(0))
-        total += mean / np.maximum(mean.max(1, keepdims=True, initial=0.0), 1e-9)
-    return np.where(mask, total / len(SCALES), np.float32(np.nan))
+def looking_both_ways(scores: Scores, spans: Mapping[str, int], batch: Batch) -> NDArray[np.float32]:
+    """Terms moved to the middle of their windows, and the result averaged with its mean over one rhythm."""
+    mask = np.isfinite(scores.score)
+    square = centred_square(scores, spans, mask)
+    width = rhythm(torch.from_numpy(batch.values), torch.from_numpy(batch.mask)).numpy()
+    smooth = square + centred_mean(square, mask, width)
+    return np.where(mask, np.sqrt(smooth / 2), np.float32(np.nan))
+
+
+def centred_square(scores: Scores, spans: Mapping[str, int], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Square of the score, each term's part taken from half of its span later, or from the last step there is."""
+    total: NDArray[np.float32] = np.zeros(scores.score.shape, np.float32)
+    size = total.shape[1]
+    seen: NDArray[np.int64] = np.maximum.accumulate(np.where(mask, np.arange(size), 0), axis=1)
+    for name, term in scores.terms.items():
+        square = np.where(mask, term * scores.score, np.float32(0))
+        shift = min(spans.get(name, 1) // 2, max(size - 1, 0))
+        if shift:
+            later = np.concatenate([seen[:, shift:], np.repeat(seen[:, -1:], shift, axis=1)], axis=1)
+            square = np.take_along_axis(square, later, 1)
+        total += square
+    return total

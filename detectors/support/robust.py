@@ -46,16 +46,49 @@ def level(
 
 
 def trailing_mean(values: torch.Tensor, mask: torch.Tensor, width: int) -> torch.Tensor:
-    """Mean of the observed values among the last ``width`` steps, [S, T]; 0 where there is none.
+    """Mean of the observed values among the last ``width`` steps, [S, T]; 0 where there is none."""
+    return trailing_means(values, mask, (width,))[0]
+
+
+def trailing_means(values: torch.Tensor, mask: torch.Tensor, widths: tuple[int, ...]) -> list[torch.Tensor]:
+    """Means of the observed values among the last steps, one [S, T] a width; 0 where there is none.
 
     Sums run in float64, so that a long series does not lose the early ones' digits.
     """
-    total = torch.where(mask, values, 0.0).double().cumsum(1)
-    count = mask.double().cumsum(1)
     pad = torch.nn.functional.pad
-    total = total - pad(total, (width, 0))[:, : total.shape[1]]
-    count = count - pad(count, (width, 0))[:, : count.shape[1]]
-    return (total / count.clamp(min=1)).to(values.dtype)
+    total = pad(torch.where(mask, values, 0.0).cumsum(1, dtype=torch.float64), (1, 0))
+    count = pad(mask.cumsum(1, dtype=torch.int32), (1, 0))
+    out = []
+    for width in widths:
+        first = min(width, values.shape[1])
+        seen, part = count[:, 1:].clone(), total[:, 1:].clone()
+        seen[:, first:] -= count[:, 1:-first] if first else 0
+        part[:, first:] -= total[:, 1:-first] if first else 0
+        out.append((part / seen.clamp(min=1)).to(values.dtype))
+    return out
+
+
+def forward_filled(values: torch.Tensor, mask: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Gaps take the last observed value, or ``before`` [S] where there is none yet; [S, T]."""
+    place = torch.arange(1, values.shape[1] + 1, device=values.device)
+    seen = torch.where(mask, place, 0).cummax(1).values
+    return torch.cat([before[:, None], values], 1).gather(1, seen)
+
+
+def between(mask: torch.Tensor) -> torch.Tensor:
+    """True from the first to the last observation of each series."""
+    seen = mask.cumsum(1, dtype=torch.int32)
+    return (seen > 0) & (seen - mask.int() < seen[:, -1:])
+
+
+def ring_means(ring: torch.Tensor, widths: tuple[int, ...]) -> list[torch.Tensor]:
+    """Means of the known (not NaN) values among a ring's last columns, one [S, 1] a width; 0 where there is none."""
+    known = ~ring.isnan()
+    filled = torch.where(known, ring, 0.0).to(torch.float64)
+    return [
+        (filled[:, -w:].sum(1, keepdim=True) / known[:, -w:].sum(1, keepdim=True).clamp(min=1)).to(torch.float32)
+        for w in widths
+    ]
 
 
 def binned_medians(

@@ -28,18 +28,37 @@ SHRINK = 0.9
 """A profile is kept where it leaves less than this share of the spread."""
 MAX_LAG = 4096
 """Longest own period looked for, in steps."""
+DEFAULT_RHYTHM = 64
+LARGEST = 60_000.0
+"""Of a profile, in the series' units: halves hold no more. A unit is at least a fiftieth of the usual range."""
+
+
+def lag_products(x: torch.Tensor, lags: int) -> torch.Tensor:
+    """Sums over time of ``x[t] * x[t + lag]`` for lags 0..lags, float64 [S, lags + 1], by one batched FFT."""
+    size = fast_length(x.shape[1] + lags)
+    spectrum = torch.fft.rfft(x, size)
+    power = torch.view_as_real(spectrum).square_().sum(-1)
+    products: torch.Tensor = torch.fft.irfft(power.to(spectrum.dtype), size)[:, : lags + 1]
+    return products.double()
+
+
+def fast_length(least: int) -> int:
+    """The smallest length from ``least`` up that has no prime factor above 5, as FFTs like it."""
+    best = 1 << max(least - 1, 1).bit_length()
+    for fives in (1, 5, 25, 125):
+        for threes in (1, 3, 9, 27):
+            rest = -(-least // (fives * threes))
+            best = min(best, fives * threes << (rest - 1).bit_length())
+    return best
 
 
 def autocorrelation(x: torch.Tensor, mask: torch.Tensor, lags: int) -> torch.Tensor:
-    """Masked autocorrelation at lags 0..lags, [S, lags + 1], by one batched FFT."""
-    size = 1 << int(x.shape[1] + lags).bit_length()
+    """Masked autocorrelation at lags 0..lags, [S, lags + 1]."""
     m = mask.to(x.dtype)
     mean = (x * m).sum(1, keepdim=True) / m.sum(1, keepdim=True).clamp(min=1)
-    fx, fm = torch.fft.rfft((x - mean) * m, size), torch.fft.rfft(m, size)
-    power = torch.fft.irfft(fx.abs().square(), size)[:, : lags + 1]
-    pairs = torch.fft.irfft(fm.abs().square(), size)[:, : lags + 1]
+    power, pairs = lag_products((x - mean) * m, lags), lag_products(m, lags)
     covariance = torch.where(pairs > 0.5, power / pairs.clamp(min=0.5), 0.0)
-    return covariance / covariance[:, :1].clamp(min=1e-12)
+    return (covariance / covariance[:, :1].clamp(min=1e-12)).to(x.dtype)
 
 
 def find_period(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -61,6 +80,26 @@ def find_period(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.where(best[:, 0] > 0, first, torch.zeros_like(first))
 
 
+def rhythm(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Steps of the most marked rhythm from 3 to 300, int64 [S], however weak; ``DEFAULT_RHYTHM`` where there is none.
+
+    The window length for averages, as the TSB-AD benchmark chooses it (Liu and Paparrizos 2024).
+    """
+    length = values.shape[1]
+    lags = min(300, length - 2)
+    none = torch.full((values.shape[0],), DEFAULT_RHYTHM, dtype=torch.int64, device=values.device)
+    if lags < 4:
+        return none
+    centre = torch.where(mask, values, 0.0).sum(1, keepdim=True, dtype=torch.float64) / mask.sum(1, keepdim=True).clamp(
+        min=1
+    )
+    ac = lag_products(torch.where(mask, values - centre, 0.0), lags + 1)
+    middle = ac[:, 4:-1]
+    peak = (middle > ac[:, 3:-2]) & (middle > ac[:, 5:])
+    best = torch.where(peak, middle, -torch.inf).argmax(1) + 4
+    return torch.where(peak.any(1), best, none)
+
+
 def phase_bins(timestamps: torch.Tensor, period_ms: torch.Tensor, bins: int) -> torch.Tensor:
     """Bin of each time in each series' period, int64 [S, T]; bin 0 where the period is 0."""
     period = period_ms.clamp(min=1)[:, None]
@@ -73,7 +112,7 @@ def fit_profiles(
     """Additive profiles, each fitted to what the earlier ones leave.
 
     Returns:
-        ``period.<slot>`` int64 [S] in ms (0: not used) and ``profile.<slot>`` float32 [S, bins]; the residual [S, T].
+        ``period.<slot>`` int64 [S] in ms (0: not used) and ``profile.<slot>`` float16 [S, bins]; the residual [S, T].
     """
     out: dict[str, torch.Tensor] = {}
     residual = x
@@ -86,12 +125,12 @@ def fit_profiles(
         usable = (period >= 4 * step_ms) & (span.double() >= slot.cycles * period.double())
         if not bool(usable.any()):
             out[f"period.{slot.name}"] = torch.zeros_like(period)
-            out[f"profile.{slot.name}"] = x.new_zeros((x.shape[0], slot.bins))
+            out[f"profile.{slot.name}"] = x.new_zeros((x.shape[0], slot.bins), dtype=torch.float16)
             continue
         bins = phase_bins(timestamps, period, slot.bins)
         profile, count = binned_medians(residual, mask, bins, slot.bins)
-        profile = fill_circular(profile, count > 0)
-        candidate = residual - profile.gather(1, bins)
+        profile = fill_circular(profile, count > 0).clamp_(-LARGEST, LARGEST).half()
+        candidate = residual - profile.gather(1, bins).float()
         better = usable & (spread(candidate, mask) < SHRINK * spread(residual, mask))
         residual = torch.where(better[:, None], candidate, residual)
         out[f"period.{slot.name}"] = torch.where(better, period, torch.zeros_like(period))
@@ -112,7 +151,7 @@ def seasonal(arrays: dict[str, torch.Tensor], timestamps: torch.Tensor) -> torch
     total: torch.Tensor | None = None
     for slot in SLOTS:
         profile, period = arrays[f"profile.{slot.name}"], arrays[f"period.{slot.name}"]
-        part = profile.gather(1, phase_bins(timestamps, period, slot.bins))
+        part = profile.gather(1, phase_bins(timestamps, period, slot.bins)).float()
         total = part if total is None else total + part
     assert total is not None
     return total

@@ -3,13 +3,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiops.core.plugins import build
 from aiops.core.ports import Detector, PluginContext
-from detectors.support.evaluation import multiscale, score_ranges
+from detectors.support.evaluation import score_ranges
 from detectors.support.windows import group_ragged, step_of
 
 
@@ -67,9 +66,3 @@ def test_a_time_zone_shift_of_the_clock_changes_nothing_without_a_daily_rhythm()
     here = score_ranges(fusion(), values, [times])[0]
     there = score_ranges(fusion(), values, [times + 5 * 3_600_000])[0]
     np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("width", [0, 1, 5])
-def test_multiscale_of_nothing_and_of_flat_scores(width: int) -> None:
-    assert multiscale(np.zeros((2, width), np.float32)).shape == (2, width)
-    assert np.isnan(multiscale(np.full((1, width), np.nan, np.float32))).all()
