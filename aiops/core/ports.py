@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -26,7 +25,7 @@ from aiops.core.incident import Alert, Incident, Notification
 from aiops.core.principal import Principal
 from aiops.core.query import Question
 from aiops.core.series import Exemplar, Labels, Matcher, MetricMetadata, NativeHistogram, QueryResult, SampleBlock
-from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
+from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, LogTemplate, ServiceGraph, Span
 
 
 class Clock(Protocol):
@@ -268,10 +267,6 @@ class Detector(Plugin[OptionsT]):
     """``detectors``: an anomaly model over all series at once. Higher scores are more anomalous."""
 
     family: ClassVar[str] = ""
-    calibrated: ClassVar[bool] = False
-    """True where the score is already on the common scale, so that a fusion takes it as it is."""
-    spans: Mapping[str, int] = MappingProxyType({})
-    """Steps that a term of the scores looks back on; a term that is not named looks at one."""
 
     @abstractmethod
     def fit(self, batch: Batch) -> State: ...
@@ -326,6 +321,22 @@ class SignalReader(Protocol):
     def service_graph(self, start_ms: int, end_ms: int, principal: Principal) -> ServiceGraph: ...
 
     def changes(self, start_ms: int, end_ms: int, principal: Principal, service: str = "") -> list[ChangeEvent]: ...
+
+
+class LogMiner(Protocol):
+    """Finds the templates of log lines; implemented by ingest, called by the store for every line that it keeps."""
+
+    def mine(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
+        """The records with ``template_id``, and with what their bodies say of level and attributes."""
+        ...
+
+    def changes(self) -> Sequence[LogTemplate]:
+        """Templates that are new, wider or merged since the last call."""
+        ...
+
+    def headers(self) -> Mapping[str, str]:
+        """What stands before the message, by service."""
+        ...
 
 
 class CostReader(Protocol):

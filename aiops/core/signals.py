@@ -78,6 +78,8 @@ class Span:
     status: str = "unset"
     resource: Labels = ()
     attributes: Labels = ()
+    trace_state: str = ""
+    """W3C ``tracestate``, read at ingest for the sampling probability; not stored."""
 
     @property
     def service(self) -> str:
@@ -117,7 +119,11 @@ class LogQuery:
 
 @dataclass(frozen=True, slots=True)
 class LogPattern:
-    """Lines of one service that share a masked form."""
+    """Lines of one service that share a template, or a masked form where they have none.
+
+    ``first_ms`` and ``last_ms`` are within what was asked for; ``known_ms`` is when the template was seen first of
+    all, 0 where that is not known. ``example`` is the latest line.
+    """
 
     service: str
     pattern: Untrusted
@@ -125,6 +131,9 @@ class LogPattern:
     severity_number: int
     first_ms: int
     last_ms: int
+    template_id: str = ""
+    example: Untrusted = field(default_factory=lambda: Untrusted(""))
+    known_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,9 @@ class EdgeStats:
     p95_ms: float
     wire_p50_ms: float = float("nan")
     """Client span minus server span: the time on the wire."""
+    first_ms: int = 0
+    last_ms: int = 0
+    """When the first and the last call of the window began, by the callee's clock."""
 
 
 @dataclass(frozen=True, slots=True)

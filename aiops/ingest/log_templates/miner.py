@@ -15,7 +15,8 @@ from aiops.core.signals import LogRecord, LogTemplate
 from aiops.ingest.log_templates.forms import form
 from aiops.ingest.log_templates.header import Header, find_header
 from aiops.ingest.log_templates.lines import message_of
-from aiops.ingest.log_templates.templates import Template, Templates
+from aiops.ingest.log_templates.template import Template
+from aiops.ingest.log_templates.templates import Templates
 from aiops.ingest.log_templates.words import SPLIT, Kind, shape
 
 SERVICES = 256

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from aiops.core.principal import Principal
 from aiops.core.signals import EdgeStats, ServiceGraph
@@ -44,35 +41,35 @@ def service_graph(
             visible = "WHERE resource IN (SELECT r FROM visible)"
         got = con.execute(
             f"""
-            WITH s AS (SELECT * FROM ({union} LIMIT {SPAN_CAP}) {visible})
-            SELECT p.service AS caller, c.service AS callee,
-                   CASE WHEN p.kind = 'client' THEN p.end_ns - p.start_ns ELSE c.end_ns - c.start_ns END AS took,
-                   CASE WHEN p.kind = 'client' THEN (p.end_ns - p.start_ns) - (c.end_ns - c.start_ns)
-                        ELSE NULL END AS wire,
-                   (c.status = 'error' OR p.status = 'error' AND p.kind = 'client') AS failed
-            FROM s c JOIN s p ON c.trace_id = p.trace_id AND c.parent_span_id = p.span_id
-            WHERE c.service <> p.service AND c.service <> '' AND p.service <> ''
+            WITH s AS (SELECT * FROM ({union} LIMIT {SPAN_CAP}) {visible}),
+            calls AS (
+                SELECT p.service AS caller, c.service AS callee, c.start_ns AS began,
+                       CASE WHEN p.kind = 'client' THEN p.end_ns - p.start_ns ELSE c.end_ns - c.start_ns END AS took,
+                       CASE WHEN p.kind = 'client' THEN (p.end_ns - p.start_ns) - (c.end_ns - c.start_ns)
+                            ELSE NULL END AS wire,
+                       (c.status = 'error' OR p.status = 'error' AND p.kind = 'client') AS failed
+                FROM s c JOIN s p ON c.trace_id = p.trace_id AND c.parent_span_id = p.span_id
+                WHERE c.service <> p.service AND c.service <> '' AND p.service <> '')
+            SELECT caller, callee, count(*), count(*) FILTER (WHERE failed), quantile_cont(took, 0.5) / 1e6,
+                   quantile_cont(took, 0.95) / 1e6, quantile_cont(wire, 0.5) / 1e6, min(began), max(began)
+            FROM calls GROUP BY ALL ORDER BY caller, callee
             """  # noqa: S608
         ).fetchall()
         services = con.execute(
             f"SELECT DISTINCT service FROM ({union}) {visible} {'AND' if visible else 'WHERE'} service <> '' ORDER BY 1"  # noqa: S608
         ).fetchall()
-    calls: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
-    for caller, callee, took, wire, failed in got:
-        calls.setdefault((caller, callee), []).append((took, wire, failed))
-    stats = tuple(_stats(caller, callee, rows) for (caller, callee), rows in sorted(calls.items()))
-    return ServiceGraph(tuple(s for (s,) in services), tuple(sorted(calls)), stats)
-
-
-def _stats(caller: str, callee: str, rows: list[tuple[Any, ...]]) -> EdgeStats:
-    took = np.array([r[0] for r in rows], np.float64) / 1e6
-    wire: NDArray[np.float64] = np.array([r[1] for r in rows if r[1] is not None], np.float64) / 1e6
-    return EdgeStats(
-        caller,
-        callee,
-        len(rows),
-        sum(bool(r[2]) for r in rows),
-        float(np.percentile(took, 50)),
-        float(np.percentile(took, 95)),
-        float(np.percentile(wire, 50)) if len(wire) else float("nan"),
+    stats = tuple(
+        EdgeStats(
+            caller,
+            callee,
+            count,
+            errors,
+            p50,
+            p95,
+            float("nan") if wire is None else wire,
+            first // 1_000_000,
+            last // 1_000_000,
+        )
+        for caller, callee, count, errors, p50, p95, wire, first, last in got
     )
+    return ServiceGraph(tuple(s for (s,) in services), tuple((e.caller, e.callee) for e in stats), stats)

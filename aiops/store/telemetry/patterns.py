@@ -1,4 +1,4 @@
-"""Masks the varying parts of log lines, so that lines of one kind group together."""
+"""Log lines by what they have in common: by template, or masked where they were stored before there were any."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aiops.core.signals import LogPattern
+from aiops.core.signals import OTHER_TEMPLATE, LogPattern
 from aiops.core.untrusted import Untrusted
+from aiops.store.telemetry.log_templates import LogTemplates
 
 LINE_CAP = 2000
+OTHER_LINES = "(other lines)"
+"""What stands for lines past the cap on templates."""
 _MASKS = (
     (re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
@@ -35,7 +38,10 @@ def mask(line: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Equal lines of one service: how many, their worst severity, first and last time (ns)."""
+    """Lines of one service that share a template, or their text where they have none.
+
+    How many, their worst severity, first and last time (ns), the template's id, the latest line.
+    """
 
     service: str
     body: str
@@ -43,23 +49,46 @@ class Lines:
     severity: int
     first_ns: int
     last_ns: int
+    template_id: str = ""
+    example: str = ""
 
 
-def group(lines: Iterable[Lines], limit: int) -> list[LogPattern]:
-    """Patterns of counted lines, most frequent first."""
-    groups: dict[tuple[str, str], Lines] = {}
+def group(lines: Iterable[Lines], limit: int, templates: LogTemplates) -> list[LogPattern]:
+    """Patterns of counted lines, most frequent first: by template, and by masked text for lines without one."""
+    groups: dict[tuple[str, str, str], Lines] = {}
     for line in lines:
-        key = line.service, mask(line.body)
-        known = groups.get(key, line)
+        root = templates.root(line.template_id) if line.template_id else None
+        id = root.template.id if root is not None else line.template_id
+        text = (
+            OTHER_LINES if id == OTHER_TEMPLATE else root.template.text.raw if root else mask(line.body or line.example)
+        )
+        key = line.service, id, text if not id else ""
+        known = groups.get(key)
+        newest = line if known is None or line.last_ns > known.last_ns else known
         groups[key] = Lines(
-            *key,
-            known.count + line.count if key in groups else line.count,
-            max(known.severity, line.severity),
-            min(known.first_ns, line.first_ns),
-            max(known.last_ns, line.last_ns),
+            line.service,
+            text,
+            line.count + (known.count if known else 0),
+            max(line.severity, known.severity if known else 0),
+            min(line.first_ns, known.first_ns if known else line.first_ns),
+            newest.last_ns,
+            id,
+            newest.example,
         )
     ranked = sorted(groups.values(), key=lambda g: (-g.count, g.service, g.body))[:limit]
-    return [
-        LogPattern(g.service, Untrusted(g.body), g.count, g.severity, g.first_ns // 1_000_000, g.last_ns // 1_000_000)
-        for g in ranked
-    ]
+    return [_pattern(g, templates) for g in ranked]
+
+
+def _pattern(lines: Lines, templates: LogTemplates) -> LogPattern:
+    known = templates.root(lines.template_id) if lines.template_id else None
+    return LogPattern(
+        lines.service,
+        Untrusted(lines.body),
+        lines.count,
+        lines.severity,
+        lines.first_ns // 1_000_000,
+        lines.last_ns // 1_000_000,
+        lines.template_id,
+        Untrusted(lines.example[:LINE_CAP]),
+        known.first_ms if known else 0,
+    )

@@ -17,6 +17,10 @@ CREATE TABLE IF NOT EXISTS series (sid INTEGER, names VARCHAR[], vals VARCHAR[])
 CREATE TABLE IF NOT EXISTS metric_metadata (name VARCHAR, type VARCHAR, unit VARCHAR, help VARCHAR);
 CREATE TABLE IF NOT EXISTS ingest_keys (key VARCHAR, at_ms BIGINT);
 CREATE TABLE IF NOT EXISTS cursors (source VARCHAR, cursor VARCHAR);
+CREATE TABLE IF NOT EXISTS log_templates (
+    id VARCHAR, service VARCHAR, pattern VARCHAR, form VARCHAR, holes INTEGER, merged_into VARCHAR, example VARCHAR,
+    severity INTEGER, first_ms BIGINT, last_ms BIGINT, count BIGINT);
+CREATE TABLE IF NOT EXISTS log_headers (service VARCHAR, pattern VARCHAR);
 CREATE TABLE IF NOT EXISTS changes (
     time_ms BIGINT, kind VARCHAR, service VARCHAR, title VARCHAR, author VARCHAR, link VARCHAR,
     environment VARCHAR, attributes VARCHAR);
@@ -29,7 +33,7 @@ PARTITIONED = {
     "exemplars": "series VARCHAR, labels VARCHAR, ts BIGINT, bits BIGINT",
     "histograms": "series VARCHAR, ts BIGINT, payload BLOB",
     "logs": "ns BIGINT, severity INTEGER, severity_text VARCHAR, service VARCHAR, body VARCHAR, resource VARCHAR, "
-    "attributes VARCHAR, trace_id VARCHAR, span_id VARCHAR",
+    "attributes VARCHAR, trace_id VARCHAR, span_id VARCHAR, template_id VARCHAR DEFAULT ''",
     "spans": "trace_id VARCHAR, span_id VARCHAR, parent_span_id VARCHAR, name VARCHAR, kind VARCHAR, "
     "start_ns BIGINT, end_ns BIGINT, status VARCHAR, service VARCHAR, resource VARCHAR, attributes VARCHAR",
 }
@@ -39,6 +43,11 @@ PARTITIONED = {
 def create_schema(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(FIXED)
     con.execute(costs_ddl())
+    for (name,) in con.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE regexp_full_match(table_name, 'logs_m?[0-9]+') AND table_name "
+        "NOT IN (SELECT table_name FROM duckdb_columns() WHERE column_name = 'template_id')"
+    ).fetchall():
+        con.execute(f"ALTER TABLE {name} ADD COLUMN template_id VARCHAR DEFAULT ''")
 
 
 def costs_ddl() -> str:

@@ -16,6 +16,7 @@ from aiops.core.signals import ChangeEvent, LogQuery, LogRecord, Span
 from aiops.core.untrusted import Untrusted
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import encodable, predicate
+from aiops.store.telemetry.log_templates import LogTemplates
 from aiops.store.telemetry.patterns import Lines
 from aiops.store.telemetry.schema import DAY_MS, Partitions
 
@@ -24,6 +25,8 @@ ALIASES = {"job": "service.name", "service": "service.name", "instance": "servic
 """Metric labels of a scope to the resource attribute that carries the same thing."""
 FETCH_ROWS = 2000
 LINES_CAP = 500_000
+Listener = Callable[[Sequence[LogRecord], Sequence[Span]], None]
+"""Told of rows once they are committed, each once; on the writer thread, so it must be quick and never raise."""
 
 
 class Signals:
@@ -32,10 +35,13 @@ class Signals:
     def __init__(self, database: TelemetryDatabase, partitions: Partitions) -> None:
         self._database = database
         self._partitions = partitions
+        self.templates = LogTemplates(database.clock)
+        self.listeners: list[Listener] = []
         self.log_count = 0
         self.span_count = 0
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
+        self.templates.load(con)
         self.log_count = self._count(con, "logs")
         self.span_count = self._count(con, "spans")
 
@@ -50,6 +56,7 @@ class Signals:
 
     def append_logs(self, tx: Transaction, records: Sequence[LogRecord]) -> None:
         """Equal lines are kept: a body sent twice is told by its key, not by its lines."""
+        records = self.templates.mine(tx, records)
         for day, rows in _by_day(records, lambda r: r.time_unix_nano):
             self._insert(
                 tx,
@@ -65,11 +72,13 @@ class Signals:
                     "attributes": _strings(dump_labels(r.attributes) for r in rows),
                     "trace_id": _strings(r.trace_id for r in rows),
                     "span_id": _strings(r.span_id for r in rows),
+                    "template_id": _strings(r.template_id for r in rows),
                 },
             )
 
         def committed() -> None:
             self.log_count += len(records)
+            self._tell(records, ())
 
         tx.on_commit.append(committed)
 
@@ -109,9 +118,14 @@ class Signals:
 
         def committed() -> None:
             self.span_count += sum(new)
+            self._tell((), [span for span, fresh in zip(spans, new, strict=True) if fresh])
 
         tx.on_commit.append(committed)
         return new
+
+    def _tell(self, logs: Sequence[LogRecord], spans: Sequence[Span]) -> None:
+        for listener in self.listeners:
+            listener(logs, spans)
 
     def _known(self, tx: Transaction, spans: Sequence[Span]) -> set[tuple[str, str]]:
         starts = [s.start_unix_nano for s in spans]
@@ -158,6 +172,7 @@ class Signals:
             tx.con.execute(f"DROP TABLE {self._partitions.ensure(tx.con, kind, n)}")
             tx.on_commit.append(partial(self._partitions.dropped, kind, n))
         tx.con.execute("DELETE FROM changes WHERE time_ms < ?", [changes_ms])
+        self.templates.drop_before(tx, logs_ms)
         if gone:
             tx.on_commit.append(self._recount)
         return len(gone)
@@ -187,36 +202,52 @@ class Signals:
         with self._database.read() as con:
             for name in reversed(days):
                 con.execute(
-                    "SELECT ns, body, severity, severity_text, resource, attributes, trace_id, span_id "  # noqa: S608
+                    "SELECT ns, body, severity, severity_text, resource, attributes, trace_id, span_id, template_id "  # noqa: S608
                     f"FROM {name} WHERE {' AND '.join(where)} ORDER BY ns DESC{limit}",
                     parameters,
                 )
                 for row in _rows(con):
                     resource, attributes = load_labels(row[4]), load_labels(row[5])
                     if visible(resource, attributes):
+                        known = self.templates.root(row[8])
+                        template = known.template.id if known else row[8]
                         found.append(
-                            LogRecord(row[0], Untrusted(row[1]), row[2], row[3], resource, attributes, row[6], row[7])
+                            LogRecord(
+                                row[0],
+                                Untrusted(row[1]),
+                                row[2],
+                                row[3],
+                                resource,
+                                attributes,
+                                row[6],
+                                row[7],
+                                template,
+                            )
                         )
                     if len(found) >= query.limit:
                         return found
         return found
 
     def log_lines(self, start_ms: int, end_ms: int, principal: Principal, service: str) -> Iterable[Lines]:
-        """Equal lines of a half-open window, counted; the most frequent :data:`LINES_CAP` of each day."""
+        """Lines of one template of a half-open window, counted; lines without a template by their text.
+
+        The most frequent :data:`LINES_CAP` groups of each day.
+        """
         visible = in_scope(principal)
         days = self._partitions.between("logs", start_ms // DAY_MS, max(end_ms - 1, 0) // DAY_MS)
         who = "resource, attributes" if principal.scope else "'{}', '{}'"
         with self._database.read() as con:
             for name in days:
                 con.execute(
-                    f"SELECT service, body, count(*), max(severity), min(ns), max(ns), {who} "  # noqa: S608
-                    f"FROM {name} WHERE ns >= ? AND ns < ? AND (? = '' OR service = ?) "
-                    f"GROUP BY ALL ORDER BY 3 DESC LIMIT {LINES_CAP}",
+                    "SELECT service, template_id, CASE WHEN template_id = '' THEN body ELSE '' END AS text, count(*), "  # noqa: S608
+                    f"max(severity), min(ns), max(ns), arg_max(body, ns), {who} FROM {name} "
+                    "WHERE ns >= ? AND ns < ? AND (? = '' OR service = ?) GROUP BY service, template_id, text"
+                    f"{', resource, attributes' if principal.scope else ''} ORDER BY 4 DESC LIMIT {LINES_CAP}",
                     [start_ms * 1_000_000, end_ms * 1_000_000, service, service],
                 )
-                for owner, body, count, severity, first, last, resource, attributes in _rows(con):
+                for owner, template, text, count, severity, first, last, body, resource, attributes in _rows(con):
                     if visible(load_labels(resource), load_labels(attributes)):
-                        yield Lines(owner, body, count, severity, first, last)
+                        yield Lines(owner, text, count, severity, first, last, template, body)
 
     def spans(self, start_ms: int, end_ms: int, principal: Principal, service: str, limit: int) -> list[Span]:
         visible = in_scope(principal)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import duckdb
 
 from aiops.core.cost import CostQuery, CostSeries, CostTable
-from aiops.core.ports import Collected
+from aiops.core.ports import Collected, LogMiner
 from aiops.core.principal import Principal
 from aiops.core.series import METRIC_NAME, Exemplar, Labels, Matcher, MetricMetadata, NativeHistogram, SampleBlock
 from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
@@ -23,10 +23,11 @@ from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.exemplars import Exemplars
 from aiops.store.telemetry.graph import service_graph
 from aiops.store.telemetry.labels import NEVER_LAST, SeriesIndex
+from aiops.store.telemetry.log_templates import LogTemplates
 from aiops.store.telemetry.retention import Dropped, Retention
 from aiops.store.telemetry.samples import SampleCounts, Samples
 from aiops.store.telemetry.schema import DAY_MS, Partitions
-from aiops.store.telemetry.signals import Signals
+from aiops.store.telemetry.signals import Listener, Signals
 from aiops.store.telemetry.usage import FileUsage, Signal, signal_usage, used_bytes
 
 KEY_LIFE_MS = DAY_MS
@@ -285,8 +286,21 @@ class TelemetryStore:
     def log_patterns(
         self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 50
     ) -> list[LogPattern]:
-        """Masked forms of log lines in ``[start_ms, end_ms)``, most frequent first."""
-        return patterns.group(self._signals.log_lines(start_ms, end_ms, principal, service), limit)
+        """Templates of log lines in ``[start_ms, end_ms)``, most frequent first."""
+        lines = self._signals.log_lines(start_ms, end_ms, principal, service)
+        return patterns.group(lines, limit, self._signals.templates)
+
+    def log_templates(self) -> LogTemplates:
+        """Every template that is known, and the headers of their lines."""
+        return self._signals.templates
+
+    def mine_logs_with(self, miner: LogMiner) -> None:
+        """Give every log line stored from now on its template."""
+        self._signals.templates.miner = miner
+
+    def when_stored(self, listener: Listener) -> None:
+        """Tell ``listener`` of logs and spans once they are committed, each once, replays left out."""
+        self._signals.listeners.append(listener)
 
     def spans(
         self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 1000
