@@ -202,8 +202,12 @@ class TelemetryDatabase:
         if self._closed:
             raise TransientError("The telemetry store is closed.", retry_after_s=5)
         if not frees:
-            self._check_space()
+            self.check_space()
         return cast(ResultT, self._result_of(_Job(cast(Group, group), payload, Future())))
+
+    def post(self, group: Callable[[Transaction, list[PayloadT]], Sequence[ResultT]], payload: PayloadT) -> None:
+        """Hand ``payload`` to the writer without waiting for it."""
+        self._jobs.put(_Job(cast(Group, group), payload, Future()))
 
     def alone(self, work: Callable[[duckdb.DuckDBPyConnection], ResultT]) -> ResultT:
         """Run ``work`` on the writer's connection between two transactions; nothing is written meanwhile.
@@ -245,7 +249,8 @@ class TelemetryDatabase:
         """Run ``reload`` on the writer thread after a reopening: what was in memory may differ from the file."""
         self._reopened.append(reload)
 
-    def _check_space(self) -> None:
+    def check_space(self) -> None:
+        """Raises ``TransientError`` where the disk has less room than the floor."""
         if self.path is None:
             return
         free = shutil.disk_usage(self.path.parent).free

@@ -24,12 +24,20 @@ NEVER_LAST = np.iinfo(np.int64).min
 
 
 class SeriesIndex:
-    """Label sets by number, with the time each was first and last seen (ms)."""
+    """Label sets by number, with the time each was first and last seen (ms).
+
+    Attributes:
+        first, last: of the committed samples.
+        claimed: like ``last``, with samples that are about to be committed.
+        stored: the last sample that the database file holds.
+    """
 
     def __init__(self) -> None:
         self.labels: list[Labels] = []
         self.first = np.empty(0, np.int64)
         self.last = np.empty(0, np.int64)
+        self.claimed = np.empty(0, np.int64)
+        self.stored = np.empty(0, np.int64)
         self._by_labels: dict[Labels, int] = {}
         self._by_identity: dict[int, int] = {}
         self._kept: list[Labels] = []
@@ -39,30 +47,25 @@ class SeriesIndex:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def intern(self, labels: Sequence[Labels]) -> tuple[NDArray[np.int32], list[int]]:
-        """Numbers of label sets, and those that are new. Only the writer thread calls it.
+    def intern(self, labels: Sequence[Labels]) -> NDArray[np.int32]:
+        """Numbers of label sets, new ones where there are none. Only the head's thread calls it.
 
         Decoders hand over the same tuple objects again and again; these are found by identity, which saves
         hashing them. An object in that cache is kept alive, so its id cannot come to mean another one.
         """
         found = list(map(self._by_identity.get, map(id, labels)))
-        new: list[int] = []
         if None in found:
             with self._lock:
                 for i, sid in enumerate(found):
                     if sid is None:
-                        number, is_new = self._slow(labels[i])
-                        found[i] = number
-                        if is_new:
-                            new.append(number)
+                        found[i] = self._slow(labels[i])
                 self._grow()
-        return np.array(found, np.int32), new
+        return np.array(found, np.int32)
 
-    def _slow(self, labels: Labels) -> tuple[int, bool]:
+    def _slow(self, labels: Labels) -> int:
         given = labels
         labels = tuple((encodable(name), encodable(value)) for name, value in labels)
         sid = self._by_labels.get(labels)
-        is_new = sid is None
         if sid is None:
             sid = self.add(labels)
         if len(self._kept) >= IDENTITY_LIMIT:
@@ -70,7 +73,7 @@ class SeriesIndex:
             self._kept.clear()
         self._by_identity[id(given)] = sid
         self._kept.append(given)
-        return sid, is_new
+        return sid
 
     def add(self, labels: Labels) -> int:
         sid = len(self.labels)
@@ -85,7 +88,18 @@ class SeriesIndex:
         if missing > 0:
             room = max(missing, len(self.first) // 2, 1024)
             self.first = np.concatenate([self.first, np.full(room, NEVER_FIRST, np.int64)])
-            self.last = np.concatenate([self.last, np.full(room, NEVER_LAST, np.int64)])
+            for name in ("last", "claimed", "stored"):
+                setattr(self, name, np.concatenate([getattr(self, name), np.full(room, NEVER_LAST, np.int64)]))
+
+    def put(self, sid: int, labels: Labels) -> None:
+        """A series by its number, as the journal has it. Numbers that are passed over match nothing."""
+        with self._lock:
+            if sid < len(self.labels):
+                return
+            while len(self.labels) < sid:
+                self.labels.append(())
+            self.add(labels)
+            self._grow()
 
     def load(self, rows: Iterable[tuple[int, list[str], list[str]]]) -> None:
         """Fill from the file; rows ordered by number."""

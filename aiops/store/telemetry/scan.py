@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -13,7 +14,8 @@ from aiops.core.series import SampleBlock
 from aiops.store.telemetry.blocks import BlockCache, Run, joined
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.labels import SeriesIndex
-from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
+from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions, stored_segment
+from aiops.store.telemetry.unspilled import Unspilled
 
 IN_LIST = 64
 ALONE_BLOCKS = 48
@@ -28,6 +30,7 @@ class Scanner:
         blocks: what is held in memory.
         epoch: odd while maintenance moves or drops a table.
         newest_ms: of all committed samples.
+        unspilled: gives the samples that the file may not hold yet.
     """
 
     def __init__(self, database: TelemetryDatabase, index: SeriesIndex, partitions: Partitions) -> None:
@@ -37,6 +40,7 @@ class Scanner:
         self.blocks = BlockCache(database.settings.cache_bytes)
         self.epoch = 0
         self.newest_ms = -(1 << 62)
+        self.unspilled: Callable[[], list[tuple[Unspilled, int]]] = list
         self._warmed: set[int] = set()
 
     def tables(self, start_ms: int, end_ms: int) -> list[str]:
@@ -162,6 +166,7 @@ class Scanner:
     ) -> list[dict[str, NDArray[Any]]] | None:
         """Columns per table; ``None`` where a table was moved away under the read."""
         where = f"ts BETWEEN {int(start_ms)} AND {int(end_ms)}"
+        pending = self.unspilled()
         with self._database.read() as con:
             if len(sids) <= IN_LIST:
                 listed = ", ".join(map(str, sids.tolist()))
@@ -170,6 +175,7 @@ class Scanner:
                 con.register("wanted", {"w": sids})
                 where += f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN (SELECT w FROM wanted)"  # noqa: S608
             con.execute("BEGIN TRANSACTION")
+            segment = stored_segment(con)
             parts = []
             for name in self.tables(start_ms, end_ms):
                 try:
@@ -178,6 +184,22 @@ class Scanner:
                     return None
                 if len(part["sid"]):
                     parts.append(part)
+        missing = [(held, n) for held, n in pending if held.segment is None or held.segment > segment]
+        return parts + self._pending(missing, sids, start_ms, end_ms, base)
+
+    def _pending(
+        self, missing: list[tuple[Unspilled, int]], sids: NDArray[np.int32], start_ms: int, end_ms: int,
+        base: int | None,
+    ) -> list[dict[str, NDArray[Any]]]:  # fmt: skip
+        wanted = None
+        if len(sids) < len(self._index):
+            wanted = np.zeros(int(sids[-1]) + 1, np.bool_)
+            wanted[sids] = True
+        parts = []
+        for held, count in missing:
+            sid, ts, values = held.within(count, start_ms, end_ms, wanted)
+            if len(sid):
+                parts.append({"sid": sid, "ts": ts if base is None else (ts - base).astype(np.int32), "val": values})
         return parts
 
 

@@ -16,6 +16,7 @@ FIXED = """
 CREATE TABLE IF NOT EXISTS series (sid INTEGER, names VARCHAR[], vals VARCHAR[]);
 CREATE TABLE IF NOT EXISTS metric_metadata (name VARCHAR, type VARCHAR, unit VARCHAR, help VARCHAR);
 CREATE TABLE IF NOT EXISTS ingest_keys (key VARCHAR, at_ms BIGINT);
+CREATE TABLE IF NOT EXISTS journal (segment BIGINT);
 CREATE TABLE IF NOT EXISTS cursors (source VARCHAR, cursor VARCHAR);
 CREATE TABLE IF NOT EXISTS log_templates (
     id VARCHAR, service VARCHAR, pattern VARCHAR, form VARCHAR, holes INTEGER, merged_into VARCHAR, example VARCHAR,
@@ -48,6 +49,12 @@ def create_schema(con: duckdb.DuckDBPyConnection) -> None:
         "NOT IN (SELECT table_name FROM duckdb_columns() WHERE column_name = 'template_id')"
     ).fetchall():
         con.execute(f"ALTER TABLE {name} ADD COLUMN template_id VARCHAR DEFAULT ''")
+
+
+def stored_segment(con: duckdb.DuckDBPyConnection) -> int:
+    """The first segment of the journal that the file, as this connection sees it, does not hold."""
+    row = con.execute("SELECT max(segment) FROM journal").fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
 
 
 def costs_ddl() -> str:

@@ -6,6 +6,7 @@ Implements the ports ``MetricReader``, ``SignalReader``, ``CostReader`` and ``Te
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,13 +23,17 @@ from aiops.store.telemetry.costs import Costs, check_table
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.exemplars import Exemplars
 from aiops.store.telemetry.graph import service_graph
+from aiops.store.telemetry.head import BlockSource, Head, SampleCounts, SampleSource, Settle
+from aiops.store.telemetry.journal import Journal
 from aiops.store.telemetry.labels import NEVER_LAST, SeriesIndex
 from aiops.store.telemetry.log_templates import LogTemplates
 from aiops.store.telemetry.retention import Dropped, Retention
-from aiops.store.telemetry.samples import SampleCounts, Samples
 from aiops.store.telemetry.schema import DAY_MS, Partitions
 from aiops.store.telemetry.signals import Listener, Signals
+from aiops.store.telemetry.spill import Spill
 from aiops.store.telemetry.usage import FileUsage, Signal, signal_usage, used_bytes
+
+log = logging.getLogger(__name__)
 
 KEY_LIFE_MS = DAY_MS
 FAMILY_SUFFIXES = ("_bucket", "_sum", "_count", "_total", "_created", "_info")
@@ -80,6 +85,7 @@ class _Append:
     collected: Collected
     key: str
     source: str
+    samples: SampleCounts
 
 
 class TelemetryStore:
@@ -97,21 +103,27 @@ class TelemetryStore:
         with database.read() as con:
             self._partitions = Partitions(con)
             self._stored = ClosedSamples(database, self._index, self._partitions)
-            self._samples = Samples(database, self._index, self._partitions, self._stored)
+            journal = _journal_of(database)
+            self._spill = Spill(database, self._index, self._partitions, self._stored, journal)
+            self._head = Head(database, self._index, self._stored, self._spill, journal)
+            self._stored.scanner.unspilled = self._spill.unspilled
             self._signals = Signals(database, self._partitions)
             self._exemplars = Exemplars(database, self._partitions)
             self._load(con)
         self._retention = Retention(database, self._partitions, self._stored, self._signals, self._exemplars)
         self._keys_pruned_ms = 0
         self._costs = Costs(database, cost_scope_columns or {})
+        database.when_idle(self._spill.tidy)
         database.when_idle(self._stored.compact)
         database.when_idle(self._stored.warm)
         database.when_reopened(self._load)
+        self._head.start()
 
     def _load(self, con: duckdb.DuckDBPyConnection) -> None:
         self._partitions.load(con)
-        self._samples.load(con)
+        self._spill.load(con)
         self._stored.load(con)
+        self._spill.settle_index()
         self._signals.load(con)
         self._metadata = {
             row[0]: MetricMetadata(*row)
@@ -123,45 +135,58 @@ class TelemetryStore:
     # ------------------------------------------------------------------ writing
 
     def append(self, collected: Collected, key: str = "", source: str = "") -> AppendReport:
-        """Store everything of ``collected`` in one transaction; returns after commit and sync.
+        """Store everything of ``collected``; returns once all of it is synced.
+
+        Samples go first, by the journal; the rest follows in one transaction of the database. Where that fails,
+        the samples stay: sending all again adds nothing twice.
 
         Args:
-            collected: samples, metadata, logs, spans, changes.
+            collected: samples, metadata, logs, spans, changes, exemplars, histograms.
             key: names this delivery; a key seen in the last 24 h adds nothing.
-            source: stores ``collected.cursor`` under this name in the same transaction.
+            source: stores ``collected.cursor`` under this name with the rows.
 
         Raises:
-            TransientError: below the floor of free space, or the commit failed; nothing of it was kept.
+            TransientError: below the floor of free space, or the commit failed; to be sent again.
         """
-        return self.database.write(self._apply, _Append(collected, key, source))
+        counts = SampleCounts()
+        if len(collected.samples) and not (key and key in self._keys):
+            counts = self._head.append(BlockSource(collected.samples))
+        if not (key or source or self._has_rows(collected)):
+            return AppendReport(counts.accepted, counts.duplicates, counts.conflicts, counts.too_new, counts.too_old)
+        return self.database.write(self._apply, _Append(collected, key, source, counts))
+
+    def submit(self, samples: SampleSource, token: object, settle: Settle) -> None:
+        """Queue samples without waiting; ``settle`` is told of ``token`` once they are synced; see ``Head.submit``."""
+        self._head.submit(samples, token, settle)
+
+    def flush(self) -> None:
+        """Hand the database file what only the journal holds: before a backup, or to see what it takes."""
+        self._spill.flush()
+
+    def _has_rows(self, collected: Collected) -> bool:
+        known = self._metadata
+        rows = (collected.logs, collected.spans, collected.changes, collected.exemplars, collected.histograms)
+        return any(rows) or any(known.get(m.name) != m for m in collected.metadata)
 
     def _apply(self, tx: Transaction, batch: list[_Append]) -> list[AppendReport]:
         fresh: list[_Append] = []
-        replayed: set[int] = set()
         keys: set[str] = set()
+        reports = []
         for item in batch:
             if item.key and (item.key in self._keys or item.key in keys):
-                replayed.add(id(item))
+                reports.append(AppendReport(replayed=True))
                 continue
             if item.key:
                 keys.add(item.key)
             fresh.append(item)
-        counts = dict(
-            zip(map(id, fresh), self._samples.append(tx, [item.collected.samples for item in fresh]), strict=True)
-        )
-        reports = []
-        for item in batch:
-            if id(item) in replayed:
-                reports.append(AppendReport(replayed=True))
-            else:
-                reports.append(self._signals_of(tx, item.collected, counts[id(item)]))
+            reports.append(self._signals_of(tx, item.collected, item.samples))
         self._save_metadata(tx, [m for item in fresh for m in item.collected.metadata])
         self._save_cursors(tx, {item.source: item.collected.cursor for item in batch if item.source})
         self._save_keys(tx, keys)
         return reports
 
     def _signals_of(self, tx: Transaction, collected: Collected, count: SampleCounts) -> AppendReport:
-        oldest, newest = self.database.oldest_ms("metrics"), self._samples.newest_ms()
+        oldest, newest = self.database.oldest_ms("metrics"), self._head.newest_ms()
         logs_from, spans_from = (self.database.oldest_ms(s) * 1_000_000 for s in ("logs", "traces"))
         high = newest * 1_000_000
         exemplars = [e for e in collected.exemplars if oldest <= e.ts <= newest]
@@ -230,6 +255,7 @@ class TelemetryStore:
 
     def apply_retention(self) -> Dropped:
         """Drop what is past its time, then the oldest days while the file is above ``store.max_bytes``."""
+        self.flush()
         return self._retention.apply()
 
     # ------------------------------------------------------------------ metrics
@@ -335,7 +361,7 @@ class TelemetryStore:
         return self.label_values(METRIC_NAME, (), 0, 1 << 62, principal)
 
     def healthy(self) -> bool:
-        return self.database.healthy()
+        return self._head.healthy() and self.database.healthy()
 
     def trouble(self) -> str:
         """What an operator has to look at, in one line; empty when there is nothing."""
@@ -347,11 +373,11 @@ class TelemetryStore:
         filled = last != NEVER_LAST
         return StoreStatus(
             size,
-            self._stored.count,
+            self._stored.count + self._spill.count(),
             self._signals.log_count,
             self._signals.span_count,
             self._costs.count(),
-            self.database.bytes_on_disk(),
+            self.database.bytes_on_disk() + self._spill.journal_bytes(),
             int(first[filled].min()) if filled.any() else 0,
             int(last[filled].max()) if filled.any() else 0,
         )
@@ -369,4 +395,9 @@ class TelemetryStore:
         )
 
     def close(self) -> None:
+        self._head.close()
         self.database.close()
+
+
+def _journal_of(database: TelemetryDatabase) -> Journal | None:
+    return Journal(database.path.with_suffix(".journal")) if database.path is not None else None

@@ -167,7 +167,7 @@ def test_a_store_that_cannot_write_says_when_to_come_again(
     def full() -> None:
         raise TransientError("The disk is full.", retry_after_s=30)
 
-    monkeypatch.setattr(store.database, "_check_space", full)
+    monkeypatch.setattr(store.database, "check_space", full)
     answer = client.post("/api/v1/write", content=snappy(series(UP, [(NOW, ONE)])), headers=HEADERS)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
     answer = client.post("/v1/metrics", content=gauge().SerializeToString(), headers=PROTO)

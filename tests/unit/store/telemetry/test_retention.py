@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -72,6 +73,9 @@ def test_above_the_limit_the_oldest_days_go_first(opened: Opened, clock: Hands) 
     for age in range(9, -1, -1):
         clock.now = NOW - age * DAY_MS
         put(store, clock.now, series=50, samples=2000)
+        store.flush()
+        while store.usage().open_blocks > 1:
+            time.sleep(0.02)
         store.database.checkpoint()
     assert store.usage().used_bytes > 6_000_000
     done = store.apply_retention()
@@ -119,6 +123,7 @@ def test_room_is_made_on_a_disk_below_its_floor(opened: Opened, clock: Hands) ->
 def test_usage_tells_each_signal(opened: Opened) -> None:
     store = opened()
     put(store, NOW, series=20, samples=500)
+    store.flush()
     store.database.checkpoint()
     found = {one.signal: one for one in store.usage().signals}
     assert [found[s].rows for s in ("metrics", "logs", "traces", "changes", "costs")] == [10_000, 1, 1, 1, 0]

@@ -100,6 +100,7 @@ def test_closed_blocks_are_compacted_with_nothing_lost(store: TelemetryStore, cl
     for k in range(20):
         store.append(Collected(samples=SampleBlock.at(NOW - 20 + k, [(s, float(k)) for s in series])))
     before = everything(store)
+    store.flush()
     clock.now += 5 * HOUR
     done = threading.Event()
 
@@ -226,7 +227,7 @@ def test_a_store_in_memory_has_no_retention() -> None:
 sample = st.tuples(st.integers(0, 4), st.integers(0, 12), st.sampled_from([0.0, 1.0, float("nan")]))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(sample, max_size=12), max_size=5))
 def test_any_order_of_appends_equals_the_first_of_each_series_and_time(
     appends: list[list[tuple[int, int, float]]],

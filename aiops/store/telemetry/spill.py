@@ -1,0 +1,234 @@
+"""The spill: hands samples that are journaled to the database file in bulk, and knows which are not there yet.
+
+Samples gather in memory (:class:`Unspilled`). To spill, the gathered ones are sealed, the journal goes on in a new
+segment, and one transaction of the database's writer thread inserts them together with the number of that segment.
+A read joins the file and what it does not hold, told by that number as the read's snapshot sees it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+
+from aiops.core.errors import AiopsError
+from aiops.core.series import Labels
+from aiops.store.telemetry.closed import ClosedSamples
+from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.journal import Journal
+from aiops.store.telemetry.labels import SeriesIndex
+from aiops.store.telemetry.rows import insert_rows
+from aiops.store.telemetry.schema import BLOCK_MS, Partitions, stored_segment
+from aiops.store.telemetry.unspilled import Unspilled
+
+log = logging.getLogger(__name__)
+
+SPILL_ROWS = 2_000_000
+SPILL_AGE_MS = 300_000
+BACKLOG_ROWS = 4 * SPILL_ROWS
+"""Samples held in memory at most when the database cannot take them over."""
+
+
+class Spill:
+    """What is not in the file yet, for one database.
+
+    Attributes:
+        active: takes new samples; only the head's thread writes to it, holding ``lock``.
+        sealed: on their way into the file.
+        journaled: series that the journal or the file holds.
+        lock: held by the head over a group, and here while sealing.
+    """
+
+    def __init__(
+        self, database: TelemetryDatabase, index: SeriesIndex, partitions: Partitions, closed: ClosedSamples,
+        journal: Journal | None,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._index = index
+        self._partitions = partitions
+        self._closed = closed
+        self._journal = journal
+        self.active = Unspilled()
+        self.sealed: list[Unspilled] = []
+        self.journaled = 0
+        self.lock = threading.RLock()
+        self._seals = 0
+        self._since_ms = 0
+        self._posted = False
+        self._loaded = False
+        self._saved = 0
+
+    # ------------------------------------------------------------------ opening
+
+    def load(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Series of the file, and at first what the journal holds. Before the times of the file are loaded."""
+        with self.lock:
+            known = len(self._index)
+            self._index.load(
+                con.execute("SELECT sid, names, vals FROM series WHERE sid >= ? ORDER BY sid", [known]).fetchall()
+            )
+            saved = con.execute("SELECT count(*) FROM series").fetchone()
+            self._saved = int(saved[0]) if saved else 0
+            segment = stored_segment(con)
+            self.sealed = [held for held in self.sealed if held.segment is None or held.segment > segment]
+            if self._journal is not None and not self._loaded:
+                self._replay(self._journal, segment)
+            self._loaded = True
+            self.journaled = len(self._index)
+
+    def _replay(self, journal: Journal, first: int) -> None:
+        lost = 0
+        for frame in journal.replay(first):
+            for sid, labels in frame.series:
+                self._index.put(sid, labels)
+            known = frame.sid < len(self._index)
+            lost += int(np.count_nonzero(~known))
+            self.active.add(frame.sid[known], frame.ts[known], frame.values[known])
+        if lost:
+            log.error("%d samples of the journal belong to series that were lost with a damaged record.", lost)
+        self.active.drop_repeated()
+        self.active.commit()
+        self._since_ms = self._database.clock()
+        if self.active.count:
+            log.info("%d samples were taken from the journal.", self.active.count)
+
+    def settle_index(self) -> None:
+        """Times of the series, once those of the file are loaded."""
+        index = self._index
+        with self.lock:
+            index.stored[:] = index.last
+            for held in (*self.sealed, self.active):
+                sid, ts = held.sid[: held.count], held.ts[: held.count]
+                index.saw(sid, ts, ts)
+                if held.count:
+                    self._closed.scanner.newest_ms = max(self._closed.scanner.newest_ms, int(ts.max()))
+            index.claimed[:] = index.last
+
+    # ------------------------------------------------------------------ for the head and for readers
+
+    def grew(self) -> None:
+        """The head has committed to ``active``: ask for a spill when it is large. Holding the lock."""
+        if not self._since_ms:
+            self._since_ms = self._database.clock()
+        if self.active.count >= SPILL_ROWS and not self._posted:
+            self._posted = True
+            self._database.post(self.group, None)
+
+    def count(self) -> int:
+        """Committed samples that the database file does not hold."""
+        return self.active.count + sum(held.count for held in self.sealed)
+
+    def journal_bytes(self) -> int:
+        return self._journal.bytes_on_disk() if self._journal is not None else 0
+
+    def unspilled(self) -> list[tuple[Unspilled, int]]:
+        """What a read has to join to the file, with the number of rows: to be asked before the file is read."""
+        active = self.active  # first: once it is sealed, it is found among the others
+        sealed = [held for held in self.sealed if held is not active]
+        return [(held, held.count) for held in (*sealed, active) if held.count]
+
+    def flush(self) -> None:
+        """Spill all and wait for it; what cannot be spilled stays in the journal."""
+        try:
+            self._database.write(self.group, None, frees=True)
+        except AiopsError as error:
+            log.warning("The newest samples stay in the journal: %s", error)
+
+    # ------------------------------------------------------------------ on the database's writer thread
+
+    def tidy(self) -> bool:
+        """Spill when it is time. For the idle writer thread."""
+        count = self.count()
+        if not count and self._saved == len(self._index):
+            return False
+        old = self._database.clock() - self._since_ms >= SPILL_AGE_MS
+        heads = self._partitions.numbers("head")
+        closing = bool(heads) and heads[0] < self._closed.open_from()
+        if count >= SPILL_ROWS or (count and (old or closing)):
+            self._database.transaction(self.spill)
+        return False
+
+    def group(self, tx: Transaction, payloads: list[None]) -> list[int]:
+        return [self.spill(tx)] * len(payloads)
+
+    def spill(self, tx: Transaction) -> int:
+        """Hand all that is committed to the database, in its transaction; returns how many samples."""
+        with self.lock:
+            self._posted = False
+            series = self._index.labels[self._saved :]
+            if self.active.count:
+                self._seals += 1
+                self.active.segment = self._journal.rotate() if self._journal is not None else self._seals
+                self.sealed.append(self.active)
+                self.active = Unspilled()
+                self._since_ms = 0
+            sealed = list(self.sealed)
+        first = self._saved
+        if series:
+            save_series(tx, first, series)
+            tx.on_commit.append(lambda: self._series_saved(first + len(series)))
+        if sealed:
+            made = self._insert(tx, sealed)
+            tx.con.execute("DELETE FROM journal")
+            tx.con.execute("INSERT INTO journal VALUES (?)", [sealed[-1].segment])
+
+            def committed() -> None:
+                for kind, number in made:
+                    self._partitions.added(kind, number)
+                self._spilled(sealed)
+
+            tx.on_commit.append(committed)
+        return sum(held.count for held in sealed)
+
+    def _series_saved(self, count: int) -> None:
+        self._saved = count
+
+    def _spilled(self, sealed: list[Unspilled]) -> None:
+        with self.lock:
+            for held in sealed:
+                sid, ts = held.sid[: held.count], held.ts[: held.count]
+                np.maximum.at(self._index.stored, sid, ts)
+                self._closed.count += held.count
+            self.sealed = [held for held in self.sealed if held not in sealed]
+            if self._journal is not None and sealed[-1].segment is not None:
+                self._journal.remove_before(sealed[-1].segment)
+
+    def _insert(self, tx: Transaction, sealed: list[Unspilled]) -> list[tuple[str, int]]:
+        sid = np.concatenate([held.sid[: held.count] for held in sealed])
+        ts = np.concatenate([held.ts[: held.count] for held in sealed])
+        values = np.concatenate([held.values[: held.count] for held in sealed])
+        open_from = self._closed.open_from()
+        block = ts // BLOCK_MS
+        late = np.zeros(len(sid), np.bool_)
+        made: list[tuple[str, int]] = []
+        heads = self._partitions.numbers("head")
+        for number in np.unique(block).tolist():
+            own = block == number
+            if number < open_from and number not in heads:
+                late |= own
+                continue
+            name = self._partitions.ensure(tx.con, "head", number)
+            if own.all():
+                insert_rows(tx.con, name, sid, ts, values)
+            else:
+                insert_rows(tx.con, name, sid[own], ts[own], values[own])
+            made.append(("head", number))
+        if late.any():
+            at = np.flatnonzero(late)
+            at = at[np.lexsort((ts[at], sid[at]))]
+            self._closed.add_late(tx, sid[at], ts[at], values[at])
+        return made
+
+
+def save_series(tx: Transaction, first: int, series: Sequence[Labels]) -> None:
+    tx.con.execute(
+        "INSERT INTO series SELECT unnest($1::INTEGER[]), unnest($2::VARCHAR[][]), unnest($3::VARCHAR[][])",
+        [
+            list(range(first, first + len(series))),
+            [[k for k, _ in labels] for labels in series],
+            [[v for _, v in labels] for labels in series],
+        ],
+    )
