@@ -46,6 +46,8 @@ class ServerSettings(Section):
     public_url: str = ""
     max_body_bytes: int = 64 * 1024 * 1024
     requests_per_minute: int = 6000
+    otlp_grpc_port: int = Field(0, ge=0, le=65535)
+    """Port of OTLP over gRPC, by convention 4317; 0 means that it is off."""
 
 
 class RetentionSettings(Section):
@@ -88,6 +90,30 @@ class PromqlSettings(Section):
     max_samples: int = 50_000_000
     max_points: int = 11_000
     experimental_functions: bool = False
+
+
+class OtlpSettings(Section):
+    """How OpenTelemetry metrics become Prometheus series; the words are those of Prometheus' section ``otlp``."""
+
+    translation_strategy: Literal[
+        "UnderscoreEscapingWithSuffixes",
+        "NoUTF8EscapingWithSuffixes",
+        "UnderscoreEscapingWithoutSuffixes",
+        "NoTranslation",
+    ] = "UnderscoreEscapingWithSuffixes"
+    promote_resource_attributes: tuple[str, ...] = ()
+    promote_all_resource_attributes: bool = False
+    ignore_resource_attributes: tuple[str, ...] = ()
+    """Not promoted where all others are."""
+    keep_identifying_resource_attributes: bool = False
+    promote_scope_metadata: bool = False
+    exponential_as_classic: bool = True
+    """Exponential histograms are stored as native ones, and as classic buckets as well, which PromQL reads here."""
+    classic_scale: int = Field(2, ge=-4, le=4)
+    """Their buckets lie at the powers of 2^(2^-scale): with 2, four for each doubling."""
+    delta_max_streams: int = Field(100_000, ge=1)
+    delta_idle_s: float = Field(3600.0, gt=0)
+    """A delta stream silent for longer starts again from zero."""
 
 
 class RuleSettings(Section):
@@ -297,6 +323,7 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
         ConfigError: a file that cannot be read, a wrong value, an unknown key or ``AIOPS_`` variable.
     """
     file_values = _read_yaml(config)
+    otlp: OtlpSettings = OtlpSettings()
     _check_environment()
 
     class Loaded(Settings):

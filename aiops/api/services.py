@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aiops.cost.service import CostService
     from aiops.incidents.lifecycle import IncidentService
     from aiops.incidents.notify import Dispatcher
+    from aiops.incidents.silences import Silences
+    from aiops.ingest.otlp_receiver import OtlpReceiver
     from aiops.jobs.queue import JobQueue
     from aiops.models.registry import ModelRegistry
     from aiops.rules.engine import RuleEngine
@@ -75,6 +77,7 @@ class Services:
     Attributes:
         engine: what PromQL queries are put to: our engine, or a remote server.
         cost_report: the cost report of the last so many days as the principal may see it.
+        otlp: what takes OTLP here and over gRPC; the app makes its own where there is none.
         import_costs: takes a FOCUS file's name and content into the store; gives the number of rows.
         components: states of all parts, cheap enough to be asked each second.
         metrics_text: the service's own metrics in Prometheus' text format.
@@ -103,6 +106,7 @@ class Services:
     jobs: JobQueue | None = None
     inbound: Mapping[str, InboundParser[Any]] = field(default_factory=dict)
     components: Callable[[], Sequence[Component]] = _no_components
+    otlp: OtlpReceiver | None = None
     metrics_text: Callable[[], str] = _no_text
     versions: Mapping[str, str] = field(default_factory=dict)
 

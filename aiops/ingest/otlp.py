@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -17,17 +15,16 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from aiops.core.errors import InvalidInput
 from aiops.core.ports import Collected
-from aiops.core.series import Labels
 from aiops.core.signals import LogRecord, Span
 from aiops.core.untrusted import Untrusted
 from aiops.ingest.bodies import Decoded, DecodeLimits, Rejections, UnsupportedMedia, decompress, key_of, media_type
-from aiops.ingest.otlp_metrics import MetricRows
+from aiops.ingest.otlp_metrics import MetricDecoder
+from aiops.ingest.otlp_values import attributes_of, id_of, text_of
 from aiops.ingest.wire import Status
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 KINDS = ("internal", "internal", "server", "client", "producer", "consumer")
 STATUSES = ("unset", "ok", "error")
-VALUE_DEPTH = 16
 _NANO_LIMIT = (1 << 63) - 1
 _DEFAULT = DecodeLimits()
 _RESPONSES: dict[str, tuple[Any, str]] = {
@@ -37,10 +34,10 @@ _RESPONSES: dict[str, tuple[Any, str]] = {
 }
 
 
-def decode_metrics(
+def metrics_request(
     body: bytes, content_type: str = PROTOBUF, content_encoding: str = "", limits: DecodeLimits = _DEFAULT
-) -> Decoded:
-    """Metrics as samples with Prometheus' names. Points that cannot be kept are counted in ``rejected``.
+) -> bytes:
+    """A metrics request as protobuf, decompressed, ready for :class:`~aiops.ingest.otlp_metrics.MetricDecoder`.
 
     Raises:
         UnsupportedMedia: neither protobuf nor JSON, or an unknown encoding.
@@ -48,12 +45,17 @@ def decode_metrics(
         LimitExceeded: more bytes than ``limits.max_bytes`` after decompression.
     """
     plain = decompress(body, content_encoding, limits.max_bytes)
-    request = _parse(plain, content_type, metrics_service_pb2.ExportMetricsServiceRequest)
-    rejections = Rejections()
-    rows = MetricRows(attributes_of, limits, rejections)
-    for resource in request.resource_metrics:
-        rows.resource(resource)
-    return Decoded(rows.collected(), rejections.count, rejections.text)
+    if media_type(content_type)[0] == PROTOBUF:
+        return plain
+    message = _parse(plain, content_type, metrics_service_pb2.ExportMetricsServiceRequest)
+    return bytes(message.SerializeToString())
+
+
+def decode_metrics(
+    body: bytes, content_type: str = PROTOBUF, content_encoding: str = "", limits: DecodeLimits = _DEFAULT
+) -> Decoded:
+    """Metrics as samples with Prometheus' names, by default rules. Raises as :func:`metrics_request`."""
+    return MetricDecoder(limits=limits).decode(metrics_request(body, content_type, content_encoding, limits))
 
 
 def decode_logs(
@@ -63,7 +65,7 @@ def decode_logs(
     received_ms: int = 0,
     limits: DecodeLimits = _DEFAULT,
 ) -> Decoded:
-    """Log records; one without any time gets ``received_ms``. Raises as :func:`decode_metrics`."""
+    """Log records; one without any time gets ``received_ms``. Raises as :func:`metrics_request`."""
     plain = decompress(body, content_encoding, limits.max_bytes)
     request = _parse(plain, content_type, logs_service_pb2.ExportLogsServiceRequest)
     records = []
@@ -75,13 +77,13 @@ def decode_logs(
                 records.append(
                     LogRecord(
                         time_ns,
-                        Untrusted(_text(record.body)),
+                        Untrusted(text_of(record.body)),
                         int(record.severity_number),
                         record.severity_text,
                         resource,
                         attributes_of(record.attributes),
-                        _id(record.trace_id, 16),
-                        _id(record.span_id, 8),
+                        id_of(record.trace_id, 16),
+                        id_of(record.span_id, 8),
                     )
                 )
     return Decoded(Collected(logs=tuple(records)), key=key_of(plain))
@@ -90,7 +92,7 @@ def decode_logs(
 def decode_traces(
     body: bytes, content_type: str = PROTOBUF, content_encoding: str = "", limits: DecodeLimits = _DEFAULT
 ) -> Decoded:
-    """Spans; one without ids is rejected. Raises as :func:`decode_metrics`."""
+    """Spans; one without ids is rejected. Raises as :func:`metrics_request`."""
     plain = decompress(body, content_encoding, limits.max_bytes)
     request = _parse(plain, content_type, trace_service_pb2.ExportTraceServiceRequest)
     rejections = Rejections()
@@ -99,7 +101,7 @@ def decode_traces(
         resource = attributes_of(group.resource.attributes)
         for scope in group.scope_spans:
             for span in scope.spans:
-                trace_id, span_id = _id(span.trace_id, 16), _id(span.span_id, 8)
+                trace_id, span_id = id_of(span.trace_id, 16), id_of(span.span_id, 8)
                 if not trace_id or not span_id:
                     rejections.add("a span has no valid trace or span id")
                     continue
@@ -107,7 +109,7 @@ def decode_traces(
                     Span(
                         trace_id,
                         span_id,
-                        _id(span.parent_span_id, 8),
+                        id_of(span.parent_span_id, 8),
                         Untrusted(span.name),
                         KINDS[span.kind] if 0 <= span.kind < len(KINDS) else "internal",
                         span.start_time_unix_nano,
@@ -133,40 +135,6 @@ def response(signal: str, content_type: str, rejected: int = 0, reason: str = ""
 def failure(content_type: str, code: int, text: str) -> tuple[bytes, str]:
     """The body of an error: gRPC's Status, in the type of the request; ``code`` is a gRPC code."""
     return _dump(Status(code=code, message=text), content_type)
-
-
-def attributes_of(pairs: Iterable[Any]) -> Labels:
-    """Attributes as sorted pairs of text; of one key twice the last counts; values that are not text become JSON."""
-    return tuple(sorted({pair.key: _text(pair.value) for pair in pairs}.items()))
-
-
-def _text(value: Any) -> str:
-    which = value.WhichOneof("value")
-    if which == "string_value":
-        return str(value.string_value)
-    if which is None:
-        return ""
-    plain = _plain(value, VALUE_DEPTH)
-    if isinstance(plain, bool):
-        return "true" if plain else "false"
-    return str(plain) if isinstance(plain, int | float | str) else json.dumps(plain, ensure_ascii=False)
-
-
-def _plain(value: Any, depth: int) -> Any:
-    which = value.WhichOneof("value")
-    if which is None or depth == 0:
-        return None
-    if which == "array_value":
-        return [_plain(item, depth - 1) for item in value.array_value.values]
-    if which == "kvlist_value":
-        return {pair.key: _plain(pair.value, depth - 1) for pair in value.kvlist_value.values}
-    if which == "bytes_value":
-        return base64.b64encode(value.bytes_value).decode()
-    return getattr(value, which)
-
-
-def _id(raw: bytes, length: int) -> str:
-    return raw.hex() if len(raw) == length and any(raw) else ""
 
 
 def _dump(message: Any, content_type: str) -> tuple[bytes, str]:

@@ -1,143 +1,238 @@
-"""OTLP metrics into samples: gauges, cumulative sums, histograms, summaries.
+"""OTLP metrics into samples, native histograms, exemplars and metadata with Prometheus' names.
 
-Delta temporality and exponential histograms are refused point by point, with the reason in the partial success.
+Rules: https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/ as Prometheus 3 follows
+them. An exporter sends the same attribute sets again and again, so data points stay bytes: what follows a point's
+times and value is the key to a cache of label sets, and times and values, at fixed places, are read with NumPy.
+Points that do not look like that are decoded in full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, DataPointFlags
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from aiops.core.ports import Collected
-from aiops.core.series import METRIC_NAME, STALE_NAN, Labels, MetricMetadata, SampleBlock
+from aiops.core.errors import InvalidInput
+from aiops.core.series import METRIC_NAME, Labels, MetricMetadata
 from aiops.core.untrusted import Untrusted
-from aiops.ingest.bodies import DecodeLimits, Rejections
-from aiops.ingest.otlp_names import identity, labels_from, metric_name, unit_word
+from aiops.ingest.bodies import Decoded, DecodeLimits
+from aiops.ingest.delta import DeltaStreams, LastSamples, Recall
+from aiops.ingest.exponential import ClassicGrid
+from aiops.ingest.otlp_batch import Batch
+from aiops.ingest.otlp_family import CUMULATIVE, DELTA, Family, Fragment
+from aiops.ingest.otlp_names import identity, metric_name, unit_word
+from aiops.ingest.otlp_pending import Pending
+from aiops.ingest.otlp_points import READERS
+from aiops.ingest.otlp_rules import OtlpRules
+from aiops.ingest.otlp_values import attributes_of
+from aiops.ingest.otlp_wire import SHAPES, OuterMetrics
 
-Attributes = Callable[[Iterable[Any]], Labels]
-_CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-_NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
-DELTA = (
-    "delta temporality is not supported: set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative "
-    "or use the collector's deltatocumulative processor"
-)
-
-
-class MetricRows:
-    """Gathers the samples of one request."""
-
-    def __init__(self, attributes: Attributes, limits: DecodeLimits, rejections: Rejections) -> None:
-        self._attributes = attributes
-        self._limits = limits
-        self._rejections = rejections
-        self._points: dict[Labels, list[tuple[int, float]]] = {}
-        self._metadata: dict[str, MetricMetadata] = {}
-        self._base: dict[str, str] = {}
-        self._newest = 0
-
-    def resource(self, resource_metrics: Any) -> None:
-        resource = self._attributes(resource_metrics.resource.attributes)
-        self._base = identity(resource)
-        self._newest = 0
-        for scope in resource_metrics.scope_metrics:
-            for metric in scope.metrics:
-                self._metric(metric)
-        rest = [(k, v) for k, v in resource if k not in ("service.name", "service.namespace", "service.instance.id")]
-        if rest and self._base and self._newest:
-            self._add("target_info", labels_from(rest), self._newest, 1.0)
-            self._describe("target_info", "gauge", "", "Target metadata")
-
-    def collected(self) -> Collected:
-        series = []
-        for labels, points in self._points.items():
-            points.sort(key=lambda p: p[0])
-            series.append(
-                (labels, np.array([p[0] for p in points], np.int64), np.array([p[1] for p in points], np.float64))
-            )
-        return Collected(samples=SampleBlock.build(series), metadata=tuple(self._metadata.values()))
-
-    def _metric(self, metric: Any) -> None:
-        shape = metric.WhichOneof("data")
-        if shape is None or not metric.name:
-            self._rejections.add("a metric has no name or no data")
-            return
-        data = getattr(metric, shape)
-        if shape == "exponential_histogram":
-            self._refuse(metric, data, "exponential histograms are not supported")
-            return
-        if shape in ("sum", "histogram") and data.aggregation_temporality != _CUMULATIVE:
-            self._refuse(metric, data, DELTA)
-            return
-        kind = "counter" if shape == "sum" and data.is_monotonic else {"sum": "gauge"}.get(shape, shape)
-        name = metric_name(metric.name, metric.unit, kind)
-        if not name:
-            self._refuse(metric, data, "a metric's name has no letters or digits")
-            return
-        self._describe(name, kind, unit_word(metric.unit), metric.description)
-        add = {"histogram": self._histogram, "summary": self._summary}.get(shape, self._number)
-        for point in data.data_points:
-            labels = labels_from(self._attributes(point.attributes))
-            ts = point.time_unix_nano // 1_000_000
-            if ts <= 0:
-                self._rejections.add(f"a point of '{_safe(metric.name)}' has no time")
-            elif len(labels) > self._limits.max_labels:
-                self._rejections.add(f"a point of '{_safe(metric.name)}' has {len(labels)} attributes")
-            elif any(len(value) > self._limits.max_label_value_bytes for value in labels.values()):
-                self._rejections.add(f"a point of '{_safe(metric.name)}' has an attribute that is too long")
-            else:
-                self._newest = max(self._newest, ts)
-                add(name, labels, ts, point)
-
-    def _number(self, name: str, labels: dict[str, str], ts: int, point: Any) -> None:
-        which = point.WhichOneof("value")
-        value = float(getattr(point, which)) if which else 0.0
-        self._add(name, labels, ts, value, point)
-
-    def _histogram(self, name: str, labels: dict[str, str], ts: int, point: Any) -> None:
-        bounds, counts = list(point.explicit_bounds), list(point.bucket_counts)
-        if counts and len(counts) != len(bounds) + 1:
-            self._rejections.add(f"a histogram of '{_safe(name)}' has {len(counts)} counts for {len(bounds)} bounds")
-            return
-        running = 0
-        for bound, count in zip(bounds, counts, strict=False):
-            running += count
-            self._add(f"{name}_bucket", {**labels, "le": go_float(bound)}, ts, float(running), point)
-        self._add(f"{name}_bucket", {**labels, "le": "+Inf"}, ts, float(point.count), point)
-        self._add(f"{name}_count", labels, ts, float(point.count), point)
-        if point.HasField("sum"):
-            self._add(f"{name}_sum", labels, ts, point.sum, point)
-
-    def _summary(self, name: str, labels: dict[str, str], ts: int, point: Any) -> None:
-        for item in point.quantile_values:
-            self._add(name, {**labels, "quantile": go_float(item.quantile)}, ts, item.value, point)
-        self._add(f"{name}_count", labels, ts, float(point.count), point)
-        self._add(f"{name}_sum", labels, ts, point.sum, point)
-
-    def _add(self, name: str, labels: dict[str, str], ts: int, value: float, point: Any = None) -> None:
-        if point is not None and point.flags & _NO_VALUE:
-            value = STALE_NAN
-        key = tuple(sorted({**labels, **self._base, METRIC_NAME: name}.items()))
-        self._points.setdefault(key, []).append((ts, value))
-
-    def _describe(self, name: str, kind: str, unit: str, text: str) -> None:
-        self._metadata[name] = MetricMetadata(name, kind, unit, text)
-
-    def _refuse(self, metric: Any, data: Any, reason: str) -> None:
-        self._rejections.add(f"{reason} ('{_safe(metric.name)}')", max(1, len(data.data_points)))
+CACHE_BYTES = 192 * 1024 * 1024
+INFO = "target_info"
+INFO_METADATA = MetricMetadata(INFO, "gauge", "", "Target metadata")
+INFO_STEP_MS = 150_000
+"""Half of PromQL's lookback: ``target_info`` is repeated so often over the time of a resource's points."""
+INFO_STEPS = 1000
 
 
-def go_float(value: float) -> str:
-    """A bound as Prometheus writes it: shortest, no exponent.
+@dataclass(frozen=True, slots=True)
+class ResourceLabels:
+    """What a resource gives: promoted labels, ``job`` and ``instance``, and its ``target_info``, empty for none."""
 
-    >>> go_float(5.0), go_float(0.005), go_float(float("inf"))
-    ('5', '0.005', '+Inf')
+    promoted: dict[str, str]
+    identity: dict[str, str]
+    info: Labels
+
+
+class MetricDecoder:
+    """Decodes requests; keeps the label sets it has seen, and the totals of delta streams.
+
+    Safe to use from several threads. After a request with delta points (:meth:`has_delta`) call :meth:`settle`
+    before the next one, holding :attr:`delta_lock` all along.
+
+    Args:
+        last_samples: what the store holds of a metric, from which delta streams go on after a restart.
     """
-    if np.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return "NaN" if np.isnan(value) else str(np.format_float_positional(value, trim="-"))
+
+    def __init__(
+        self,
+        rules: OtlpRules | None = None,
+        limits: DecodeLimits | None = None,
+        last_samples: LastSamples | None = None,
+    ) -> None:
+        self.rules = rules or OtlpRules()
+        self.limits = limits or DecodeLimits()
+        self.delta_lock = threading.RLock()
+        self._deltas = DeltaStreams(self.rules.delta_max_streams, self.rules.delta_idle_ms)
+        self._recall = Recall(last_samples, self.rules.delta_idle_ms)
+        self._resources: dict[bytes, ResourceLabels] = {}
+        self._families: dict[tuple[Any, ...], Family] = {}
+        self._grids: dict[str, ClassicGrid] = {}
+        self._kept_bytes = 0
+        self._lock = threading.Lock()
+
+    def parse(self, plain: bytes) -> Any:
+        """The request, with its points as bytes. Raises ``InvalidInput``."""
+        try:
+            return OuterMetrics.FromString(plain)
+        except DecodeError as error:
+            raise InvalidInput("The body is not an OTLP message in protobuf.") from error
+
+    @staticmethod
+    def has_delta(request: Any) -> bool:
+        """Whether any metric of the request has delta temporality."""
+        return any(data.aggregation_temporality == DELTA for _, _, _, data in _metrics(request) if data is not None)
+
+    def decode(self, plain: bytes) -> Decoded:
+        """Parse and translate a request in one step. Raises ``InvalidInput``."""
+        return self.translate(self.parse(plain))
+
+    def translate(self, request: Any) -> Decoded:
+        """Samples of a parsed request; points that cannot be kept are counted in ``rejected``, with the reason."""
+        batch, pending, infos = Batch(), Pending(), []
+        for number, resource_metrics in enumerate(request.resource_metrics):
+            batch.resource = number
+            own = self._resource(resource_metrics.resource)
+            infos.append(own.info)
+            for scope in resource_metrics.scope_metrics:
+                for metric in scope.metrics:
+                    self._metric(resource_metrics.resource, own, scope, metric, batch, pending)
+        pending.flush(batch)
+        for number, info in enumerate(infos):
+            if info and (hull := batch.hull(number)):
+                times = info_times(*hull)
+                batch.add_series(info, times, [1.0] * len(times))
+                batch.metadata[INFO] = INFO_METADATA
+        return Decoded(batch.collected(), batch.rejections.count, batch.rejections.text)
+
+    def settle(self, stored: bool) -> None:
+        """Keep the totals of the last request where it was stored; else it will come again, and they go back."""
+        if stored:
+            self._deltas.commit()
+        else:
+            self._deltas.rollback()
+
+    def _metric(
+        self, resource: bytes, labels: ResourceLabels, scope: Any, metric: Any, batch: Batch, pending: Pending
+    ) -> None:
+        shape, data = _data_of(metric)
+        if data is None or not metric.name:
+            batch.rejections.add("a metric has no name or no data")
+            return
+        points = list(data.data_points)
+        if shape in ("sum", "histogram", "exponential_histogram") and data.aggregation_temporality not in (
+            CUMULATIVE,
+            DELTA,
+        ):
+            _refuse(batch, metric, points, "neither cumulative nor delta")
+            return
+        family = self._family(resource, labels, scope, metric, shape, data)
+        if not family.name:
+            _refuse(batch, metric, points, "a metric's name has no letters or digits")
+            return
+        if not points:
+            batch.rejections.add(f"a metric has no points ('{_safe(metric.name)}')")
+            return
+        batch.metadata[family.name] = family.described(metric.description)
+        READERS[shape](family, batch, pending, points)
+
+    def _family(
+        self, resource: bytes, labels: ResourceLabels, scope: Any, metric: Any, shape: str, data: Any
+    ) -> Family:
+        own = scope.scope if self.rules.promote_scope_metadata else b""
+        key = (resource, own, scope.schema_url if own else "", metric.name, metric.unit, shape,
+               data.is_monotonic, data.aggregation_temporality)  # fmt: skip
+        family = self._families.get(key)
+        if family is not None:
+            return family
+        kind = "counter" if shape == "sum" and data.is_monotonic else shape
+        name = metric_name(metric.name, metric.unit, kind, self.rules.strategy)
+        words = {"sum": "gauge", "exponential_histogram": "histogram"}
+        family = Family(
+            name=name,
+            given=_safe(metric.name),
+            metadata=MetricMetadata(name, words.get(kind, kind), unit_word(metric.unit), ""),
+            delta=data.aggregation_temporality == DELTA,
+            promoted=labels.promoted,
+            base=self._scope(scope, own) | labels.identity,
+            rules=self.rules,
+            limits=self.limits,
+            deltas=self._deltas,
+            recall=self._recall,
+            grid=self._grid(name, shape),
+            keep=self._keep,
+        )
+        self._keep(len(resource) + len(own) + len(metric.name) + 600)
+        self._families[key] = family
+        return family
+
+    def _grid(self, name: str, shape: str) -> ClassicGrid:
+        found = self._grids.get(name) or ClassicGrid(self.rules.classic_scale)
+        if shape == "exponential_histogram":
+            self._grids[name] = found
+        return found
+
+    def _resource(self, raw: bytes) -> ResourceLabels:
+        known = self._resources.get(raw)
+        if known is None:
+            try:
+                attributes = attributes_of(Resource.FromString(raw).attributes)
+            except DecodeError as error:
+                raise InvalidInput("A resource is not valid protobuf or UTF-8.") from error
+            info = self.rules.info_labels(attributes)
+            labels = tuple(sorted({**info, METRIC_NAME: INFO}.items())) if info else ()
+            known = ResourceLabels(self.rules.promoted(attributes), identity(attributes), labels)
+            self._keep(4 * len(raw) + 500)
+            self._resources[raw] = known
+        return known
+
+    def _scope(self, scope: Any, raw: bytes) -> dict[str, str]:
+        if not raw:
+            return {}
+        try:
+            own = InstrumentationScope.FromString(raw)
+        except DecodeError as error:
+            raise InvalidInput("A scope is not valid protobuf or UTF-8.") from error
+        return self.rules.scope_labels(own.name, own.version, scope.schema_url, attributes_of(own.attributes))
+
+    def _keep(self, size: int) -> None:
+        """Account for bytes that a cache grows by; all caches are emptied where they hold too many."""
+        with self._lock:
+            self._kept_bytes += size
+            if self._kept_bytes > CACHE_BYTES:
+                self._families.clear()
+                self._resources.clear()
+                self._kept_bytes = 0
+
+
+def info_times(first_ms: int, last_ms: int) -> list[int]:
+    """When ``target_info`` has samples: at both ends and, over a time that is not absurd, at steps in between."""
+    if last_ms - first_ms > INFO_STEPS * INFO_STEP_MS:
+        return [first_ms, last_ms]
+    return sorted({*range(first_ms, last_ms, INFO_STEP_MS), last_ms})
+
+
+def _data_of(metric: Any) -> tuple[str, Any]:
+    for shape in SHAPES:
+        if metric.HasField(shape):
+            return shape, getattr(metric, shape)
+    return "", None
+
+
+def _metrics(request: Any) -> Iterator[tuple[Any, Any, str, Any]]:
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                yield (scope, metric, *_data_of(metric))
+
+
+def _refuse(batch: Batch, metric: Any, points: Fragment, reason: str) -> None:
+    batch.rejections.add(f"{reason} ('{_safe(metric.name)}')", max(1, len(points)))
 
 
 def _safe(text: str) -> str:

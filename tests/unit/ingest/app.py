@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from aiops.api import problems
 from aiops.api.edge import Edge
-from aiops.api.routes import ingest
+from aiops.api.routes import ingest, otlp
 from aiops.api.services import Services
 from aiops.core.ports import Clock, system_clock
 from aiops.settings import Settings
@@ -25,6 +25,7 @@ def app_over(store: TelemetryStore, settings: Settings, clock: Clock) -> FastAPI
     app.state.services = services
     problems.install(app)
     app.include_router(ingest.router(services))
+    app.include_router(otlp.router(services))
     app.add_middleware(Edge, server=settings.server)
     return app
 

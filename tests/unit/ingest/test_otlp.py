@@ -98,11 +98,12 @@ def test_the_resource_becomes_job_instance_and_target_info() -> None:
 def test_what_cannot_be_kept_is_counted_and_named() -> None:
     request, out = metrics()
     out.add(name="ok").gauge.data_points.add(time_unix_nano=NS, as_int=1)
-    delta = out.add(name="delta")
-    delta.sum.aggregation_temporality = 1
-    delta.sum.data_points.add(time_unix_nano=NS, as_int=1)
-    delta.sum.data_points.add(time_unix_nano=NS + 10**9, as_int=1)
-    out.add(name="expo").exponential_histogram.data_points.add(time_unix_nano=NS, count=1)
+    unspecified = out.add(name="unspecified")
+    unspecified.sum.data_points.add(time_unix_nano=NS, as_int=1)
+    unspecified.sum.data_points.add(time_unix_nano=NS + 10**9, as_int=1)
+    coarse = out.add(name="coarse").exponential_histogram
+    coarse.aggregation_temporality = 2
+    coarse.data_points.add(time_unix_nano=NS, count=1, scale=-5)
     out.add(name="timeless").gauge.data_points.add(as_int=1)
     torn = out.add(name="torn")
     torn.histogram.aggregation_temporality = 2
@@ -110,8 +111,8 @@ def test_what_cannot_be_kept_is_counted_and_named() -> None:
     out.add(name="empty")
     got = otlp.decode_metrics(request.SerializeToString())
     assert got.rejected == 6
-    assert "cumulative" in got.reason
-    assert "exponential histograms" in got.reason
+    assert "neither cumulative nor delta ('unspecified')" in got.reason
+    assert "scale -5" in got.reason
     assert list(values(got)) == ["{__name__=ok,job=shop}"]
     body, kind = otlp.response("metrics", JSON, got.rejected, got.reason)
     assert kind == JSON
