@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field
 
 from aiops.api.schemas import Reply
-from aiops.store.telemetry.usage import FileUsage
+from aiops.settings import StoreSettings
+from aiops.store.telemetry.archive import Part
+from aiops.store.telemetry.usage import FileUsage, Signal
 
 
 class SignalUsageOut(Reply):
@@ -14,12 +18,14 @@ class SignalUsageOut(Reply):
     bytes: int = Field(description="of the blocks that its tables use; small tables share blocks")
     oldest_ms: int | None
     newest_ms: int | None
+    keep_days: int | None = Field(description="null: for ever")
 
 
 class FileUsageOut(Reply):
     signals: list[SignalUsageOut]
     file_bytes: int = Field(description="the file and its log on the disk")
-    used_bytes: int = Field(description="in use; the rest is given back or used again")
+    used_bytes: int = Field(description="in use; the rest is used again, or given back where it lies at the end")
+    max_bytes: int | None = Field(description="above it the oldest day goes")
     open_blocks: int = Field(description="two-hour blocks that still take samples in arrival order")
     series: int
 
@@ -29,7 +35,33 @@ class RetentionOut(Reply):
     days: list[int] = Field(description="starts of the days, ms, that went for want of room")
 
 
-def usage_view(found: FileUsage) -> FileUsageOut:
+class PartOut(Reply):
+    name: str
+    signal: Signal
+    start_ms: int
+    end_ms: int
+    number: int
+
+    @classmethod
+    def of(cls, part: Part) -> Self:
+        return cls(
+            name=part.name, signal=part.signal, start_ms=part.start_ms, end_ms=part.end_ms, number=part.number
+        )  # fmt: skip
+
+
+class ExportPlan(Reply):
+    parts: list[PartOut]
+    scoped: bool = Field(description="a label scope or matcher limits what is in the parts")
+
+
+class ImportedOut(Reply):
+    added: int
+    known: int = Field(description="rows that were there already")
+    refused: int = Field(description="rows past their time, or too far in the future")
+    skipped: bool = Field(False, description="this very part was imported before")
+
+
+def usage_view(found: FileUsage, limits: StoreSettings) -> FileUsageOut:
     return FileUsageOut(
         signals=[
             SignalUsageOut(
@@ -38,11 +70,13 @@ def usage_view(found: FileUsage) -> FileUsageOut:
                 bytes=one.bytes,
                 oldest_ms=one.oldest_ms or None,
                 newest_ms=one.newest_ms or None,
+                keep_days=limits.days_of(one.signal),
             )
             for one in found.signals
         ],
         file_bytes=found.file_bytes,
         used_bytes=found.used_bytes,
+        max_bytes=limits.max_bytes or None,
         open_blocks=found.open_blocks,
         series=found.series,
     )

@@ -25,6 +25,7 @@ COMMANDS = {
     "keys": "Create, list and revoke API keys.",
     "notify": "Test receivers, list and resend notifications.",
     "backfill": "Pull history from a configured Prometheus.",
+    "store": "The telemetry store: status, retention, export, import.",
     "rules": "Check rule files in Prometheus' format.",
     "doctor": "Check that this machine and configuration can run the service.",
     "plugins": "List the plug-ins.",

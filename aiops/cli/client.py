@@ -55,6 +55,16 @@ class Api:
         """GET as text."""
         return self._response("GET", path, params={k: v for k, v in params.items() if v not in (None, "")}).text
 
+    def download(self, path: str, **params: Any) -> tuple[bytes, Mapping[str, str]]:
+        """GET as bytes with the reply's headers; no bytes where there is no content."""
+        response = self._response("GET", path, params={k: v for k, v in params.items() if v not in (None, "", [], ())})
+        return response.content, response.headers
+
+    def send(self, path: str, content: bytes, **params: Any) -> Any:
+        """POST bytes; the answer as JSON."""
+        headers = {"content-type": "application/octet-stream"}
+        return self._send("POST", path, content=content, params=params, headers=headers)
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self._send("POST", path, json=dict(body or {}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import compile_regex
 from aiops.store.telemetry.schema import DAY_MS, cost_type
 
+ROWS = 20_000
 _KEY = re.compile(r"[^\"\\]{1,256}")
 
 
@@ -109,6 +110,37 @@ class Costs:
                 values,
             ).fetchall()
         return [str(row[0]) for row in rows]
+
+    def periods(self, start_ms: int, end_ms: int, principal: Principal) -> list[tuple[int, int]]:
+        """Start and end (ms) of the billing periods that overlap the window, in order of time."""
+        where, values = self._where((), principal)
+        with self._database.read() as con:
+            rows = con.execute(
+                'SELECT "BillingPeriodStart" AS a, max("BillingPeriodEnd") AS b FROM costs '  # noqa: S608
+                f"WHERE {where} GROUP BY a HAVING a < ? AND (b > ? OR a >= ?) ORDER BY a",
+                [*values, end_ms, start_ms, start_ms],
+            ).fetchall()
+        return [(int(a), max(int(b or 0), int(a) + 1)) for a, b in rows if a is not None]
+
+    def rows(self, start_ms: int, end_ms: int, principal: Principal) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows whose billing period starts in ``[start_ms, end_ms)``, in the table's order of columns."""
+        where, values = self._where((), principal)
+        with self._database.read() as con:
+            con.execute(
+                f'SELECT * FROM costs WHERE {where} AND "BillingPeriodStart" >= ? AND "BillingPeriodStart" < ?',  # noqa: S608
+                [*values, start_ms, end_ms],
+            )
+            while found := con.fetchmany(ROWS):
+                yield found
+
+    def replace_rows(self, tx: Transaction, rows: list[tuple[Any, ...]]) -> int:
+        """Put rows as :meth:`rows` gives them in the place of their sources' billing periods."""
+        at = 1 + STORED_COLUMNS.index("BillingPeriodStart")
+        for source, period in {(row[0], row[at]) for row in rows}:
+            tx.con.execute('DELETE FROM costs WHERE x_source = ? AND "BillingPeriodStart" = ?', [source, period])
+        marks = ", ".join("?" * (2 + len(STORED_COLUMNS)))
+        tx.con.executemany(f"INSERT INTO costs VALUES ({marks})", rows)  # noqa: S608
+        return len(rows)
 
     def count(self) -> int:
         with self._database.read() as con:

@@ -18,6 +18,7 @@ from aiops.core.principal import Principal
 from aiops.core.series import METRIC_NAME, Exemplar, Labels, Matcher, MetricMetadata, NativeHistogram, SampleBlock
 from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
 from aiops.store.telemetry import patterns
+from aiops.store.telemetry.archive import Archive
 from aiops.store.telemetry.closed import ClosedSamples
 from aiops.store.telemetry.costs import Costs, check_table
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
@@ -357,6 +358,10 @@ class TelemetryStore:
         """Where the last committed poll of ``source`` ended; empty at first."""
         return str(self._cursors.get(source, ""))
 
+    def remember(self, source: str, cursor: str) -> None:
+        """Store where ``source`` is, committed and synced."""
+        self.append(Collected(cursor=cursor), source=source)
+
     def metric_names(self, principal: Principal) -> list[str]:
         return self.label_values(METRIC_NAME, (), 0, 1 << 62, principal)
 
@@ -381,6 +386,11 @@ class TelemetryStore:
             int(first[filled].min()) if filled.any() else 0,
             int(last[filled].max()) if filled.any() else 0,
         )
+
+    @property
+    def archive(self) -> Archive:
+        """Export to Parquet and import from it."""
+        return Archive(self.database, self._index, self._partitions, self._stored, self._costs, self.append)
 
     def usage(self) -> FileUsage:
         """What each signal takes of the file; reads the file's own tables, some ms each."""
