@@ -147,6 +147,13 @@ class ReceiverSettings(PluginSettings):
 
     pages: bool | None = None
     matchers: tuple[str, ...] = ()
+    min_signals: int = Field(1, ge=1)
+    min_kinds: int = Field(1, ge=1)
+    """Told once the incident holds so many signals, of so many kinds (alert, anomaly, rule, cost, security)."""
+    escalate_after_s: float = Field(0.0, ge=0)
+    """Told only of what nobody acknowledged for so long after it opened."""
+    repeat_s: float = Field(0.0, ge=0)
+    """Told again each so often while an incident is open and unacknowledged."""
 
 
 class ConnectorSettings(Section):
@@ -192,6 +199,24 @@ class DetectionSettings(Section):
     retrain_cron: str = "17 3 * * *"
 
 
+class MaintenanceSettings(Section):
+    """From each time the five-field ``cron`` line fires in ``zone``, for ``duration_s``, what ``matchers`` hold for
+    wakes nobody."""
+
+    matchers: tuple[str, ...] = Field(min_length=1)
+    cron: str
+    zone: str = "UTC"
+    duration_s: float = Field(gt=0, le=7 * 86400)
+
+
+class InhibitRuleSettings(Section):
+    """Alertmanager's ``inhibit_rules``: a firing source mutes targets that agree with it in ``equal`` labels."""
+
+    source_matchers: tuple[str, ...] = Field(min_length=1)
+    target_matchers: tuple[str, ...] = Field(min_length=1)
+    equal: tuple[str, ...] = ()
+
+
 class IncidentSettings(Section):
     false_alarms_per_day: float = 1.0
     min_duration_steps: int = 3
@@ -200,6 +225,10 @@ class IncidentSettings(Section):
     reopen_s: float = 900.0
     life_cap_s: float = 4 * 3600.0
     clear_cause_share: float = 0.3
+    maintenance: dict[str, MaintenanceSettings] = Field(default_factory=dict)
+    inhibit_rules: tuple[InhibitRuleSettings, ...] = ()
+    silence_max_s: float = Field(30 * 86400.0, gt=0)
+    """The longest silence that people may set."""
     action_expiry_s: float = 900.0
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from aiops.api.services import Component, ComponentState
+from aiops.core.errors import InvalidInput
 from aiops.core.principal import Principal
-from aiops.incidents.routing import in_scope
+from aiops.core.series import Matcher, MatchOp
+from aiops.incidents.matchers import in_scope
+from aiops.promql.matching import compile_regex
 from aiops.promql.parse import parse
 from aiops.rules.alerting import AlertState
 from aiops.rules.engine import GroupStatus, RuleEngine, RuleStatus
@@ -26,6 +30,7 @@ def groups_data(
     rules: Sequence[str] = (),
     names: Sequence[str] = (),
     files: Sequence[str] = (),
+    matching: Sequence[Sequence[Matcher]] = (),
     alerts: bool = True,
 ) -> dict[str, Any]:
     """The ``data`` of ``/api/v1/rules``.
@@ -33,6 +38,7 @@ def groups_data(
     Args:
         kind: ``alert`` or ``record``; empty for both.
         rules, names, files: wanted rule names, group names and files; empty for all.
+        matching: selectors, one of which a rule's labels must match; templates in labels match nothing but themselves.
         alerts: whether rules show their alerts.
     """
     found = []
@@ -42,9 +48,11 @@ def groups_data(
         wanted = [
             _rule(r, caller, alerts)
             for r in status.rules
-            if (not rules or r.rule.name in rules) and kind in ("", "alert" if r.rule.alert else "record")
+            if (not rules or r.rule.name in rules)
+            and kind in ("", "alert" if r.rule.alert else "record")
+            and (not matching or any(all(_matches(dict(r.labels), m) for m in matchers) for matchers in matching))
         ]
-        if wanted or not (kind or rules):
+        if wanted or not (kind or rules or matching):
             found.append(
                 {
                     "name": status.group.name,
@@ -56,6 +64,34 @@ def groups_data(
                 }
             )
     return {"groups": found}
+
+
+def page_of(data: dict[str, Any], limit: str, token: str) -> dict[str, Any]:
+    """``limit`` groups of ``/api/v1/rules`` from the one that ``token`` names, and the token of the next page."""
+    if not (limit or token):
+        return data
+    if not limit:
+        raise InvalidInput('invalid parameter "group_limit": group_limit needs to be set when group_next_token is set')
+    if not (limit.isascii() and limit.isdigit() and int(limit) > 0):
+        raise InvalidInput('invalid parameter "group_limit": group_limit needs to be a valid number greater than 0')
+    groups = data["groups"]
+    tokens = [_token(group) for group in groups]
+    if token and token not in tokens:
+        raise InvalidInput('invalid parameter "group_next_token": the groups changed; ask for the first page again')
+    first = tokens.index(token) if token else 0
+    last = first + int(limit)
+    return {"groups": groups[first:last], **({"groupNextToken": tokens[last]} if last < len(groups) else {})}
+
+
+def _token(group: dict[str, Any]) -> str:
+    return hashlib.sha256(f"{group['file']};{group['name']}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def _matches(labels: dict[str, str], matcher: Matcher) -> bool:
+    value = labels.get(matcher.name, "")
+    if matcher.op in (MatchOp.EQUAL, MatchOp.NOT_EQUAL):
+        return (value == matcher.value) == (matcher.op is MatchOp.EQUAL)
+    return (compile_regex(matcher.value).fullmatch(value) is not None) == (matcher.op is MatchOp.REGEX)
 
 
 def alerts_data(groups: Sequence[GroupStatus], caller: Principal) -> dict[str, Any]:

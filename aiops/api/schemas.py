@@ -161,6 +161,11 @@ class MergeIn(RequestBody):
     into: str = Field(min_length=1, max_length=80, description="id of the incident that stays")
 
 
+class SplitIn(RequestBody):
+    fingerprints: list[str] = Field(min_length=1, max_length=200, description="signals that leave")
+    reason: str = Field("", max_length=1000)
+
+
 class AnomalyOut(Reply):
     id: str
     metric: Text
@@ -235,6 +240,7 @@ class IncidentOut(Reply):
     clear_cause: bool
     simulated: bool
     paged: bool
+    muted: Text = Field(description="why nobody is told of it at the moment; empty where somebody is")
     signals: list[SignalOut]
     candidates: list[CandidateOut]
     timeline: list[TimelineOut]

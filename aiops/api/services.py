@@ -94,6 +94,7 @@ class Services:
     database: StateDatabase | None = None
     rules: RuleEngine | None = None
     incidents: IncidentService | None = None
+    silences: Silences | None = None
     dispatcher: Dispatcher | None = None
     outbox: OutboxRepository | None = None
     actions: ActionService | None = None

@@ -82,6 +82,7 @@ def incident(value: Incident) -> out.IncidentOut:
         clear_cause=value.clear_cause,
         simulated=value.simulated,
         paged=value.paged,
+        muted=_shown(value.muted),
         signals=[
             out.SignalOut(alert=_alert(s.alert), reason=_shown(s.reason), linked_ms=s.linked_ms) for s in value.signals
         ],

@@ -12,7 +12,7 @@ from aiops.cli.replies import change, fetched
 if TYPE_CHECKING:
     from aiops.settings import Settings
 
-app = group_of("List, show, acknowledge and resolve incidents.")
+app = group_of("List, show, acknowledge, resolve, merge and split incidents.")
 Id = Annotated[str, typer.Argument(help="Incident id.")]
 PATH = "/api/v1/incidents"
 
@@ -83,6 +83,53 @@ def resolve(
     _change(id, "resolve", {"reason": reason}, json, settings_of(config, data_dir, url, api_key))
 
 
+@app.command()
+def note(
+    id: Id,
+    text: Annotated[str, typer.Argument(help="Your words.")],
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Add words to an incident's timeline."""
+    settings = settings_of(config, data_dir, url, api_key)
+    change(settings, f"{PATH}/{id}/notes", {"text": text}, json, lambda found: f"Noted on {found['id']}.")
+
+
+@app.command()
+def merge(
+    id: Id,
+    into: Annotated[str, typer.Option("--into", help="Incident that stays.")],
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Move all signals of an incident into another one."""
+    settings = settings_of(config, data_dir, url, api_key)
+    change(settings, f"{PATH}/{id}/merge", {"into": into}, json, lambda found: f"{id} is part of {found['id']}.")
+
+
+@app.command()
+def split(
+    id: Id,
+    signals: Annotated[list[str], typer.Argument(help="Fingerprints of the signals that leave (see show --json).")],
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Move some signals of an incident into one of their own."""
+    settings = settings_of(config, data_dir, url, api_key)
+    body = {"fingerprints": signals, "reason": reason}
+    change(settings, f"{PATH}/{id}/split", body, json, lambda found: f"{found['id']} was split from {id}.")
+
+
 def _change(id: str, verb: str, body: dict[str, str], json: bool, settings: Settings) -> None:
     change(settings, f"{PATH}/{id}/{verb}", body, json, lambda found: f"{id} is {found.get('status', verb)}.")
 
@@ -101,6 +148,8 @@ def print_incident(incident: dict[str, Any], out: Any = None) -> None:
             f"opened {when(incident.get('opened_ms'))}"
         )
     )
+    if incident.get("muted"):
+        out.print(Text(f"nobody is told: {incident['muted']}", style="yellow"))
     if candidates := list(incident.get("candidates") or ()):
         note = "" if incident.get("clear_cause") else " (no clear cause)"
         rows = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def fetched(settings: Settings, path: str, json: bool, **params: Any) -> Any:
 
 
 def change(
-    settings: Settings, path: str, body: dict[str, str] | None, json: bool, said: Callable[[dict[str, Any]], str]
+    settings: Settings, path: str, body: Mapping[str, object] | None, json: bool, said: Callable[[dict[str, Any]], str]
 ) -> None:
     """POST to a running service and print what ``said`` makes of the reply."""
     from aiops.cli.client import connect

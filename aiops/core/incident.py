@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from aiops.core.anomaly import Anomaly
-from aiops.core.series import Labels
+from aiops.core.series import Labels, Matcher
 from aiops.core.signals import label
 from aiops.core.untrusted import Untrusted
 
@@ -153,12 +153,30 @@ class Incident:
     told: tuple[str, ...] = ()
     """Receivers told of it since it last opened, sorted; the resolve goes to all of them."""
 
+    muted: str = ""
+    """Why nobody is told of it at the moment; empty where somebody is, or would be."""
     cause_service: str = ""
     """The service last named as a clear cause; title and service are its, also while later rankings are weak."""
 
     @property
     def active(self) -> bool:
         return self.status in (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Alerts that all ``matchers`` hold for wake nobody between ``starts_ms`` and ``ends_ms``."""
+
+    id: str
+    matchers: tuple[Matcher, ...]
+    starts_ms: int
+    ends_ms: int
+    author: str
+    comment: str
+    created_ms: int
+
+    def active(self, now_ms: int) -> bool:
+        return self.starts_ms <= now_ms < self.ends_ms
 
 
 class NotificationEvent(StrEnum):

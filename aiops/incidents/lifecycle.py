@@ -11,7 +11,7 @@ import builtins
 import logging
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -29,8 +29,11 @@ from aiops.core.ports import Clock, system_clock
 from aiops.core.principal import SYSTEM, Principal
 from aiops.core.signals import ServiceGraph
 from aiops.incidents import transitions
+from aiops.incidents.audience import Audience, Hearing
 from aiops.incidents.correlation import CallPaths, correlate, is_simulated, service_of
-from aiops.incidents.routing import Route, visible
+from aiops.incidents.matchers import visible
+from aiops.incidents.muting import Mutes
+from aiops.incidents.routing import Route, opened_last
 from aiops.settings import IncidentSettings
 from aiops.store.state.incidents import IncidentRepository
 
@@ -70,6 +73,7 @@ class IncidentService:
     Args:
         analyser: ranks causes; without one incidents are announced at once, without a cause.
         receivers: who may be told.
+        mutes: silences, maintenance and inhibition in force at a time.
         background: rank on a thread; false ranks inside ``submit`` and ``tick`` (tests, one-shot commands).
     """
 
@@ -81,11 +85,12 @@ class IncidentService:
         settings: IncidentSettings,
         clock: Clock = system_clock,
         *,
+        mutes: Callable[[int], Mutes] = lambda _: Mutes(),
         background: bool = True,
     ) -> None:
         self._repository = repository
         self._analyser = analyser
-        self._routes = tuple(receivers)
+        self._audience = Audience(receivers, mutes, lambda: self._known.values())
         self._settings = settings
         self._clock = clock
         self._lock = threading.RLock()
@@ -94,6 +99,7 @@ class IncidentService:
         self._ranked_ms: dict[str, int] = {}
         self._changed: set[str] = set()
         self._untold: set[str] = set()
+        self._repeated: dict[tuple[str, str], int] = {}
         self._paths: tuple[int, CallPaths] = (-GRAPH_AGE_MS, CallPaths())
         self._known: dict[str, Incident] = {}
         self._holders: dict[str, str] = {}
@@ -163,14 +169,17 @@ class IncidentService:
         if since is not None and now - since >= self._hold_ms(current, now):
             self._end(current, now, SYSTEM.name, "all signals ended")
             return
+        hearing = self._audience.of(current, now)
+        current = transitions.muted(current, hearing.muted, now, SYSTEM.name)
         if current is not incident:
             self._save(current)
         waited = now - self._last_told(current)
-        wanted = any(r.wants(current) for r in self._routes)
-        if (wanted and not current.told and now - current.updated_ms >= ANNOUNCE_MS) or (
-            current.id in self._untold and waited >= UPDATE_GAP_MS
-        ):
-            self._announce(current, now)
+        missing = bool(hearing.names - set(current.told))
+        ready = bool(current.told) or now - opened_last(current) >= ANNOUNCE_MS
+        if (missing and ready) or (current.id in self._untold and waited >= UPDATE_GAP_MS and not hearing.muted):
+            self._announce(current, now, hearing)
+        elif not hearing.muted:
+            self._repeat(current, now)
         growing = now - current.opened_ms < GROWING_MS or current.id in self._changed
         if growing and now - self._ranked_ms.get(current.id, 0) >= RERANK_MS:
             self._rank(current.id)
@@ -211,10 +220,12 @@ class IncidentService:
             self._changed.add(incident.id)
             if incident.told:
                 self._untold.add(incident.id)
-        missing = any(r.wants(incident) and r.name not in incident.told for r in self._routes)
-        grown = before is not None and transitions.worse(incident.severity, before.severity)
+        hearing = self._audience.of(incident, now)
+        incident = transitions.muted(incident, hearing.muted, now, SYSTEM.name)
+        missing = bool(hearing.names - set(incident.told))
+        grown = before is not None and transitions.worse(incident.severity, before.severity) and not hearing.muted
         if (self._analyser is None and not incident.told) or (incident.told and (missing or grown)):
-            self._announce(incident, now)
+            self._announce(incident, now, hearing)
         else:
             self._save(incident)
         if not incident.told:
@@ -276,18 +287,18 @@ class IncidentService:
                 newly_clear = differs and incident.clear_cause
                 if differs and incident.told:
                     self._untold.add(incident_id)
-            if not incident.told or newly_clear:
-                self._announce(incident, now)
+            hearing = self._audience.of(incident, now)
+            incident = transitions.muted(incident, hearing.muted, now, SYSTEM.name)
+            if not incident.told or (newly_clear and not hearing.muted):
+                self._announce(incident, now, hearing)
             elif diagnosis is not None:
                 self._save(incident)
 
     # ---------------------------------------------------------------- telling
 
-    def _announce(self, incident: Incident, now: int) -> None:
+    def _announce(self, incident: Incident, now: int, hearing: Hearing) -> None:
         """Save with a notification to everyone who is to know: news to the told, the opening to the others."""
-        names = {r.name for r in self._routes if r.wants(incident)}
-        paging = {r.name for r in self._routes if r.pages}
-        told = set(incident.told)
+        names, told = set(hearing.names), set(incident.told)
         self._untold.discard(incident.id)
         if not told | names:
             self._save(incident)
@@ -298,13 +309,22 @@ class IncidentService:
         if told:
             incident = transitions.noted(incident, now, SYSTEM.name, "update told", ", ".join(sorted(told)))
         incident = replace(
-            incident, told=tuple(sorted(told | names)), paged=incident.paged or bool((told | names) & paging)
+            incident, told=tuple(sorted(told | names)), paged=incident.paged or self._audience.paging(told | names)
         )
         self._save(
             incident,
             [_notification(n, NotificationEvent.OPENED, incident, now) for n in sorted(fresh)]
             + [_notification(n, NotificationEvent.UPDATED, incident, now) for n in sorted(told)],
         )
+
+    def _repeat(self, incident: Incident, now: int) -> None:
+        last = self._last_told(incident)
+        due = self._audience.to_repeat(incident, lambda name: self._repeated.get((incident.id, name), last), now)
+        if not due:
+            return
+        changed = transitions.noted(incident, now, SYSTEM.name, "told again", f"{', '.join(due)}: unacknowledged")
+        self._save(changed, [_notification(name, NotificationEvent.UPDATED, changed, now) for name in due])
+        self._repeated |= {(incident.id, name): now for name in due}
 
     def _tell(self, incident: Incident, event: NotificationEvent, now: int) -> None:
         self._save(incident, [_notification(name, event, incident, now) for name in incident.told])
@@ -338,6 +358,7 @@ class IncidentService:
             for group in (self._untold, self._changed):
                 group.discard(incident.id)
             self._ranked_ms.pop(incident.id, None)
+            self._repeated = {key: at for key, at in self._repeated.items() if key[0] != incident.id}
 
     def _drop(self, incident: Incident) -> None:
         del self._known[incident.id]
@@ -411,6 +432,28 @@ class IncidentService:
             self._remember(grown)
             self._keep(grown, now)
             return self._known[into]
+
+    def split(self, incident_id: str, fingerprints: Sequence[str], principal: Principal, reason: str = "") -> Incident:
+        """Move the named signals into a new incident, which is returned and told of like any other.
+
+        Raises:
+            InvalidInput: a fingerprint is not the incident's, none is given, or none would be left.
+        """
+        with self._lock:
+            source = self._active(incident_id, principal)
+            own, wanted = {s.alert.fingerprint for s in source.signals}, set(fingerprints)
+            if unknown := sorted(wanted - own):
+                raise InvalidInput(f"Incident {incident_id} has no signal '{unknown[0]}'.")
+            if not wanted or wanted == own:
+                raise InvalidInput("Name some of the incident's signals, not none and not all.")
+            now = self._clock()
+            made, left = transitions.divided(source, wanted, self._repository.next_id(), principal.name, reason, now)
+            self._repository.save_all([left, made])
+            self._remember(left)
+            self._remember(made)
+            self._rank(left.id)
+            self._keep(made, now)
+            return self._known[made.id]
 
     def told(self, receiver: str) -> builtins.list[Incident]:
         """Active and lately resolved incidents that the receiver was told of."""

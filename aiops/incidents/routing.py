@@ -1,22 +1,19 @@
-"""Who is told of an incident: receivers, their matchers, and the paging rule."""
+"""Who is told of an incident: receivers, their conditions, the paging rule and the escalation."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import re2
-
-from aiops.core.errors import ConfigError
-from aiops.core.incident import Incident, SignalKind
-from aiops.core.series import Labels, Matcher, MatchOp
+from aiops.core.errors import ConfigError, InvalidInput
+from aiops.core.incident import Incident, IncidentStatus, SignalKind
+from aiops.core.series import Matcher
 from aiops.incidents.correlation import service_of
+from aiops.incidents.matchers import hold, parse_matchers
 from aiops.settings import ReceiverSettings
 
 PAGING = frozenset({SignalKind.ALERT, SignalKind.RULE})
 """Kinds of signal that people declared worth waking for; anomalies, costs and findings are not."""
-_MATCHER = re.compile(r'^\s*([a-zA-Z_][a-zA-Z0-9_.]*)\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*$', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,78 +24,74 @@ class Route:
         pages: it wakes people, so it is told only of incidents that an alert or a rule has joined.
         matchers: all must hold for the incident's labels or those of one of its signals. ``service`` is the
             incident's or the signal's, so that the team of a symptom hears of it too when the cause lies elsewhere.
+        min_signals, min_kinds: it is told once the incident holds so many signals, of so many kinds.
+        escalate_after_ms: it is told of what nobody acknowledged for so long after the incident opened; 0: at once.
+        repeat_ms: it is told again of what is open and unacknowledged for so long; 0: never.
     """
 
     name: str
     pages: bool = False
     matchers: tuple[Matcher, ...] = ()
+    min_signals: int = 1
+    min_kinds: int = 1
+    escalate_after_ms: int = 0
+    repeat_ms: int = 0
 
-    def wants(self, incident: Incident) -> bool:
-        """Whether this receiver is to be told of ``incident`` as it stands."""
-        if self.pages and not any(s.alert.kind in PAGING for s in incident.signals):
+    def wants(self, incident: Incident, now_ms: int | None = None) -> bool:
+        """Whether this receiver is to be told of ``incident`` as it stands at ``now_ms`` (default: its last change)."""
+        now = incident.updated_ms if now_ms is None else now_ms
+        kinds = {s.alert.kind for s in incident.signals}
+        if self.pages and not kinds & PAGING:
             return False
+        if len(incident.signals) < self.min_signals or len(kinds) < self.min_kinds:
+            return False
+        if self.escalate_after_ms:
+            taken = incident.status is not IncidentStatus.OPEN
+            if taken or now - opened_last(incident) < self.escalate_after_ms:
+                return False
+        return self._matches(incident)
+
+    def _matches(self, incident: Incident) -> bool:
         if not self.matchers:
             return True
         own = {"severity": incident.severity.value, "incident": incident.id}
         own["simulated"] = "true" if incident.simulated else ""
         return any(
-            all(
-                _holds(m, {**dict(s.alert.labels), "alertname": s.alert.name, **own, "service": service})
-                for m in self.matchers
-            )
+            hold(self.matchers, {**dict(s.alert.labels), "alertname": s.alert.name, **own, "service": service})
             for s in incident.signals
             for service in {incident.service, service_of(s.alert) or incident.service}
         )
 
 
+def opened_last(incident: Incident) -> int:
+    """When it was opened, or opened again."""
+    again = (e.time_ms for e in reversed(incident.timeline) if e.event == "reopened")
+    return next(again, incident.opened_ms)
+
+
 def routes_of(receivers: Mapping[str, ReceiverSettings], pages: Mapping[str, bool]) -> list[Route]:
     """The routes of all receivers; ``pages`` says of each whether its kind wakes people. Raises ``ConfigError``."""
     return [
-        route_of(name, pages[name] if entry.pages is None else entry.pages, entry.matchers)
-        for name, entry in receivers.items()
+        _route(name, entry, pages[name] if entry.pages is None else entry.pages) for name, entry in receivers.items()
     ]
+
+
+def _route(name: str, entry: ReceiverSettings, pages: bool) -> Route:
+    plain = route_of(name, pages, entry.matchers)
+    return Route(
+        name,
+        pages,
+        plain.matchers,
+        entry.min_signals,
+        entry.min_kinds,
+        int(entry.escalate_after_s * 1000),
+        int(entry.repeat_s * 1000),
+    )
 
 
 def route_of(name: str, pages: bool, matchers: Sequence[str] = ()) -> Route:
     """From settings. Raises ``ConfigError`` for a matcher that cannot be read."""
-    return Route(name, pages, tuple(parse_matcher(text, name) for text in matchers))
-
-
-def parse_matcher(text: str, receiver: str = "") -> Matcher:
-    """``severity="critical"``, ``service=~"a|b"``, with ``=``, ``!=``, ``=~`` or ``!~``."""
-    found = _MATCHER.match(text)
-    if not found:
-        raise ConfigError(
-            f"Receiver '{receiver}': '{text}' is not a matcher.", hint='Write for example severity=~"warning|critical".'
-        )
-    name, op, value = found.groups()
-    if op in ("=~", "!~"):
-        try:
-            re2.compile(value)
-        except re2.error as error:
-            raise ConfigError(f"Receiver '{receiver}': '{value}' is not a regular expression.") from error
-    return Matcher(name, MatchOp(op), value)
-
-
-def _holds(matcher: Matcher, labels: Mapping[str, str]) -> bool:
-    value = labels.get(matcher.name, "")
-    match matcher.op:
-        case MatchOp.EQUAL:
-            return value == matcher.value
-        case MatchOp.NOT_EQUAL:
-            return value != matcher.value
-        case MatchOp.REGEX:
-            return re2.fullmatch(matcher.value, value) is not None
-        case MatchOp.NOT_REGEX:
-            return re2.fullmatch(matcher.value, value) is None
-
-
-def visible(incident: Incident, scope: tuple[Matcher, ...] | None) -> bool:
-    """An incident is seen by who may see any of its signals; a signal lacking a scoped label is invisible."""
-    return scope is None or any(in_scope(signal.alert.labels, scope) for signal in incident.signals)
-
-
-def in_scope(labels: Labels, scope: Sequence[Matcher] | None) -> bool:
-    """Whether a caller of that scope may see a row; one lacking a label of the scope is invisible."""
-    own = dict(labels)
-    return all(bool(own.get(m.name)) and _holds(m, own) for m in scope or ())
+    try:
+        return Route(name, pages, parse_matchers(matchers))
+    except InvalidInput as error:
+        raise ConfigError(f"Receiver '{name}': {error.message}", hint=error.hint) from error

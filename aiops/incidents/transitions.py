@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 
 from aiops.core.incident import (
@@ -106,6 +107,14 @@ def expired(incident: Incident, now_ms: int, silence_ms: int) -> Incident:
     return incident
 
 
+def muted(incident: Incident, why: str, now_ms: int, actor: str) -> Incident:
+    """With the reason why nobody is told; the same object when that is known already."""
+    if why == incident.muted:
+        return incident
+    event, detail = ("muted", why) if why else ("audible again", incident.muted)
+    return noted(replace(incident, muted=why), now_ms, actor, event, detail)
+
+
 def quiet_since(incident: Incident) -> int | None:
     """When the last signal ended, or ``None`` while one fires."""
     ends = [s.alert.ends_ms for s in incident.signals]
@@ -158,6 +167,31 @@ def absorbed(target: Incident, source: Incident, actor: str, now_ms: int) -> Inc
     )
     changed = replace(target, signals=(target.signals + moved)[:SIGNAL_CAP])
     return _at_least(noted(changed, now_ms, actor, "merged", f"took in {source.id}: {source.title}"), source.severity)
+
+
+def divided(
+    source: Incident, moved: Set[str], new_id: str, actor: str, reason: str, now_ms: int
+) -> tuple[Incident, Incident]:
+    """A new incident with the signals of the ``moved`` fingerprints, and ``source`` without them."""
+    words = f": {reason}" if reason else ""
+    out = [s for s in source.signals if s.alert.fingerprint in moved]
+    first = min(out, key=lambda s: (s.alert.starts_ms, s.alert.fingerprint)).alert
+    made = replace(opened(new_id, first, now_ms), opened_ms=min(now_ms, max(source.opened_ms, first.starts_ms)))
+    made = replace(made, signals=tuple(replace(s, reason=f"split from {source.id} by {actor}{words}") for s in out))
+    for signal in out:
+        made = _at_least(made, signal.alert.severity)
+    made = noted(_retitled(made), now_ms, actor, "split", f"from {source.id}{words}")
+    kept = tuple(s for s in source.signals if s.alert.fingerprint not in moved)
+    gone = source.cause_service and source.cause_service not in {service_of(s.alert) for s in kept}
+    left = replace(
+        source,
+        signals=kept,
+        severity=max((s.alert.severity for s in kept), key=_RANK.__getitem__),
+        cause_service="" if gone else source.cause_service,
+        candidates=() if gone else source.candidates,
+        clear_cause=source.clear_cause and not gone,
+    )
+    return made, _retitled(noted(left, now_ms, actor, "split", f"{len(out)} signals to {new_id}{words}"))
 
 
 def sender(alert: Alert) -> str:

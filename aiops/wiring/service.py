@@ -26,10 +26,12 @@ from aiops.core.principal import Principal
 from aiops.cost.bills import Bills
 from aiops.cost.service import CostService
 from aiops.incidents.lifecycle import IncidentService
+from aiops.incidents.muting import Muting
 from aiops.incidents.notify import Dispatcher
 from aiops.incidents.refresh import Refresher
 from aiops.incidents.root_cause import RootCauseAnalyser
 from aiops.incidents.routing import routes_of
+from aiops.incidents.silences import Silences
 from aiops.incidents.watch import watch_list
 from aiops.ingest.backfill import backfill_job
 from aiops.ingest.collector import Collector
@@ -48,6 +50,7 @@ from aiops.store.state.keys import KeyRepository
 from aiops.store.state.outbox import OutboxRepository
 from aiops.store.state.reports import ReportRepository
 from aiops.store.state.usage import UsageRepository
+from aiops.store.state.silences import SilenceRepository
 from aiops.wiring.assistant import assistant
 from aiops.wiring.chat import chat_surfaces
 from aiops.wiring.detection import detection_loop
@@ -121,11 +124,13 @@ class Service:
         self.outbox = OutboxRepository(state)
         self.notifiers: dict[str, Notifier[Any]] = plugins.all("connectors.notifiers", settings.receivers)
         self.incidents = IncidentService(
+        self.silences = Silences(SilenceRepository(state), settings.incidents)
             IncidentRepository(state),
             RootCauseAnalyser(self.querier, self.store, watch_list(settings.detection), settings.incidents),
             routes_of(settings.receivers, {name: type(found).pages for name, found in self.notifiers.items()}),
             settings.incidents,
         )
+            mutes=Muting(self.silences.active, settings.incidents),
         life.on_stop(self.incidents.stop)
         meters = self._own.meters if self._own else None
         self.rules = rules_of(settings, self.engine, self.store, self.incidents, meters)
@@ -172,6 +177,7 @@ class Service:
             database=state,
             incidents=self.incidents,
             dispatcher=self._dispatcher,
+            silences=self.silences,
             outbox=self.outbox,
             actions=self.actions,
             conversations=conversations,

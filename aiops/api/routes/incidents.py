@@ -1,4 +1,4 @@
-"""Incidents: list, show, acknowledge, resolve, annotate, merge, report."""
+"""Incidents: list, show, acknowledge, resolve, annotate, merge, split, report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from aiops.api import views
 from aiops.api.auth import Reader, Responder
 from aiops.api.pages import page
-from aiops.api.schemas import IncidentList, IncidentOut, MergeIn, NoteIn, ResolveIn
+from aiops.api.schemas import IncidentList, IncidentOut, MergeIn, NoteIn, ResolveIn, SplitIn
 from aiops.api.services import Services, running
 from aiops.core.incident import IncidentStatus
 from aiops.incidents.lifecycle import IncidentService
@@ -76,5 +76,12 @@ def router(services: Services) -> APIRouter:
         changed = incidents().merge(incident_id, body.into, caller)
         services.audit.append(caller.name, "incident.merge", incident_id, {"into": body.into})
         return views.incident(changed)
+
+    @routes.post("/{incident_id}/split", response_model=IncidentOut, status_code=201)
+    def split(incident_id: str, body: SplitIn, caller: Responder) -> IncidentOut:
+        """Move some signals into an incident of their own, which is returned."""
+        made = incidents().split(incident_id, body.fingerprints, caller, body.reason)
+        services.audit.append(caller.name, "incident.split", incident_id, {"into": made.id, "reason": body.reason})
+        return views.incident(made)
 
     return routes

@@ -60,6 +60,13 @@ class IncidentAlertRow(Base):
     )
 
 
+class SilenceRow(Base):
+    __tablename__ = "silences"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    ends_ms: Mapped[int] = mapped_column(index=True)
+    body: Mapped[str]
+
+
 class OutboxRow(Base):
     __tablename__ = "outbox"
     __table_args__ = (

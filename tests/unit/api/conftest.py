@@ -26,7 +26,9 @@ from aiops.core.series import Matcher, MatchOp, SampleBlock
 from aiops.core.untrusted import Untrusted
 from aiops.cost.service import CostService
 from aiops.incidents.lifecycle import IncidentService
+from aiops.incidents.muting import Muting
 from aiops.incidents.notify import Dispatcher
+from aiops.incidents.silences import Silences
 from aiops.jobs.queue import JobQueue
 from aiops.models.registry import ModelRegistry
 from aiops.promql.engine import PromqlEngine
@@ -39,6 +41,7 @@ from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.jobs import JobRepository
 from aiops.store.state.keys import KeyRepository
 from aiops.store.state.outbox import OutboxRepository
+from aiops.store.state.silences import SilenceRepository
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
 
@@ -157,7 +160,11 @@ def open_house(
         audit = AuditLog(database, time)
         outbox = OutboxRepository(database)
         keys = KeyService(KeyRepository(database), time, audit)
-        incidents = IncidentService(IncidentRepository(database), None, (), IncidentSettings(), time, background=False)
+        silences = Silences(SilenceRepository(database), IncidentSettings(), time)
+        muting = Muting(silences.active, IncidentSettings())
+        incidents = IncidentService(
+            IncidentRepository(database), None, (), IncidentSettings(), time, mutes=muting, background=False
+        )
         parser = build("connectors.inbound", "alertmanager", inbound or {}, PluginContext("alertmanager", time))
         assert isinstance(parser, InboundParser)
         recorder = Recorder(PluginOptions(), PluginContext("recorder", time))
@@ -171,6 +178,7 @@ def open_house(
             rates=RateLimits(settings.server.requests_per_minute),
             database=database,
             incidents=incidents,
+            silences=silences,
             dispatcher=Dispatcher(outbox, {}, time),
             outbox=outbox,
             actions=ActionService(ActionRepository(database), audit, incidents, {"recorder": recorder}, time),

@@ -31,6 +31,11 @@ NEEDS = {
     "POST /api/v1/incidents/{incident_id}/resolve": Permission.RESPOND,
     "POST /api/v1/incidents/{incident_id}/notes": Permission.RESPOND,
     "POST /api/v1/incidents/{incident_id}/merge": Permission.RESPOND,
+    "POST /api/v1/incidents/{incident_id}/split": Permission.RESPOND,
+    "GET /api/v1/silences": Permission.READ,
+    "POST /api/v1/silences": Permission.RESPOND,
+    "GET /api/v1/silences/{silence_id}": Permission.READ,
+    "POST /api/v1/silences/{silence_id}/end": Permission.RESPOND,
     "GET /api/v1/actions": Permission.READ,
     "POST /api/v1/actions": Permission.PROPOSE,
     "GET /api/v1/actions/{action_id}": Permission.READ,
@@ -83,6 +88,8 @@ BODIES: dict[str, dict[str, object]] = {
 def operations(app: FastAPI) -> Iterator[str]:
     """``METHOD /path`` of everything that is routed, in the schema or not."""
     pending: list[BaseRoute] = list(app.routes)
+    "POST /api/v1/incidents/{incident_id}/split": {"fingerprints": ["0"]},
+    "POST /api/v1/silences": {"matchers": ["service=x"], "duration_s": 60, "comment": "x"},
     while pending:
         route = pending.pop()
         inner = getattr(route, "original_router", None) or getattr(route, "app", None)
@@ -95,7 +102,7 @@ def operations(app: FastAPI) -> Iterator[str]:
 
 def call(house: House, operation: str, headers: dict[str, str]) -> int:
     method, path = operation.split(" ")
-    for name in ("answer_id", "incident_id", "action_id", "notification_id", "job_id", "name", "version"):
+    for name in ("answer_id", "incident_id", "action_id", "notification_id", "job_id", "silence_id", "name", "version"):
         path = path.replace(f"{{{name}}}", "1")
     path = path.replace("{source}", "alertmanager")
     query = {"name": "a.csv"} if path.endswith("/import") else {}

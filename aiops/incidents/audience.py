@@ -1,0 +1,62 @@
+"""Who is to hear of an incident at a moment: the routes' conditions, less what is muted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from aiops.core.incident import Incident, IncidentStatus
+from aiops.incidents.muting import Firing, Mutes
+from aiops.incidents.routing import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Receivers by name, and why nobody hears of it although somebody would; empty otherwise."""
+
+    names: frozenset[str]
+    muted: str = ""
+
+
+class Audience:
+    """Asked by the incidents' lifecycle.
+
+    Args:
+        mutes: what mutes at a time (ms UTC).
+        incidents: all that may hold firing alerts, for inhibition.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        mutes: Callable[[int], Mutes] = lambda _: Mutes(),
+        incidents: Callable[[], Iterable[Incident]] = tuple,
+    ) -> None:
+        self._routes = tuple(routes)
+        self._mutes = mutes
+        self._incidents = incidents
+
+    def of(self, incident: Incident, now_ms: int) -> Hearing:
+        """Who is to hear of the incident now."""
+        willing = frozenset(r.name for r in self._routes if r.wants(incident, now_ms))
+        mutes = self._mutes(now_ms) if willing else Mutes()
+        if not mutes:
+            return Hearing(willing)
+        firing = Firing.of([incident, *(i for i in self._incidents() if i.id != incident.id)])
+        heard, why = mutes.audible(incident, firing)
+        if heard is incident:
+            return Hearing(willing)
+        names = frozenset(r.name for r in self._routes if heard.signals and r.wants(heard, now_ms))
+        return Hearing(names, "" if names else why)
+
+    def paging(self, names: Iterable[str]) -> bool:
+        """Whether one of them wakes people."""
+        return bool({r.name for r in self._routes if r.pages} & set(names))
+
+    def to_repeat(self, incident: Incident, told_ms: Callable[[str], int], now_ms: int) -> list[str]:
+        """Receivers that are due to hear of an unacknowledged incident once more, sorted."""
+        if incident.status is not IncidentStatus.OPEN:
+            return []
+        due = (r.name for r in self._routes if r.repeat_ms and r.name in incident.told)
+        every = {r.name: r.repeat_ms for r in self._routes}
+        return sorted(name for name in due if now_ms - told_ms(name) >= every[name])
