@@ -323,6 +323,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     state: StateSettings = StateSettings()
     promql: PromqlSettings = PromqlSettings()
+    otlp: OtlpSettings = OtlpSettings()
     rules: RuleSettings = RuleSettings()
     connectors: ConnectorSettings = ConnectorSettings()
     receivers: dict[str, ReceiverSettings] = Field(default_factory=dict)
@@ -352,7 +353,6 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
         ConfigError: a file that cannot be read, a wrong value, an unknown key or ``AIOPS_`` variable.
     """
     file_values = _read_yaml(config)
-    otlp: OtlpSettings = OtlpSettings()
     _check_environment()
 
     class Loaded(Settings):
