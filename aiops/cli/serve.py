@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiops.cli.options import Config, DataDir, group_of, settings_of
-from aiops.core.errors import ConfigError
+from aiops.core.errors import AiopsError, ConfigError
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from aiops.rules.engine import RuleEngine
+
+log = logging.getLogger(__name__)
 app = group_of()
 
 
@@ -44,6 +49,7 @@ def serve(
 
     service = wiring.build(settings)
     stop_on_term()
+    reload_on_hangup(service.rules)
     try:
         service.start()
         print(f"aiops listens on {service.url} (data in {settings.data_dir}); stop with Ctrl-C", flush=True)
@@ -57,6 +63,23 @@ def serve(
 def stop_on_term() -> None:
     """Let SIGTERM end the command as Ctrl-C does, so that everything is stopped in order."""
     signal.signal(signal.SIGTERM, _interrupt)
+
+
+def reload_on_hangup(rules: RuleEngine) -> None:
+    """Let SIGHUP read the rule files again, as with Prometheus; what is wrong with them is logged."""
+    if not hasattr(signal, "SIGHUP"):
+        return
+
+    def work() -> None:
+        try:
+            rules.reload()
+        except AiopsError as error:
+            log.error("The rules stay as they were: %s", error)
+
+    def hangup(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        threading.Thread(target=work, name="rules-reload", daemon=True).start()
+
+    signal.signal(signal.SIGHUP, hangup)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -212,3 +212,5 @@ class QueryResult:
     partial: bool = False
     sorted: bool = field(default=False)
     """True where the query itself orders the series (``sort``, ``topk``)."""
+    samples_read: int = 0
+    """Samples that our own engine read for it."""

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -65,20 +66,31 @@ class PromqlEngine(MetricQuerier):
         except Exception:
             log.exception("The PromQL kernels cannot be compiled; queries stay on NumPy.")
 
+    def limited(self, *, lookback_ms: int = 0, timeout_s: float = 0.0) -> PromqlEngine:
+        """The same engine with another lookback and a shorter time-out; 0 keeps what is set."""
+        chosen = self.settings
+        if lookback_ms:
+            chosen = chosen.model_copy(update={"lookback_s": lookback_ms / 1000})
+        if 0 < timeout_s < chosen.timeout_s:
+            chosen = chosen.model_copy(update={"timeout_s": timeout_s})
+        other = copy(self)
+        other.settings = chosen
+        return other
+
     # -------------------------------------------------------------- queries
 
     def instant(self, query: str, time_ms: int, principal: Principal) -> QueryResult:
         plan = parse(query, experimental=self.settings.experimental_functions)
         grid = Grid(np.array([time_ms], np.int64), time_ms, time_ms, 0)
-        evaluator, notes = self._evaluator(query, plan, grid, principal)
+        evaluator = self._evaluator(query, plan, grid, principal)
         if plan.kind is Kind.MATRIX:
-            return _result(ResultType.MATRIX, _raw(evaluator.windows(plan, grid)), notes)
+            return _result(ResultType.MATRIX, _raw(evaluator.windows(plan, grid)), evaluator)
         value = self._value(evaluator, plan, grid)
         if isinstance(value, str):
             block = SampleBlock.at(time_ms, [((), float("nan"))])
             return QueryResult(ResultType.STRING, block, text=value)
         if isinstance(value, Scalars):
-            return _result(ResultType.SCALAR, SampleBlock.at(time_ms, [((), float(value.values[0]))]), notes)
+            return _result(ResultType.SCALAR, SampleBlock.at(time_ms, [((), float(value.values[0]))]), evaluator)
         frame = value.finished()
         block = SampleBlock(
             tuple(frame.labels),
@@ -86,7 +98,7 @@ class PromqlEngine(MetricQuerier):
             np.full(len(frame), time_ms, np.int64),
             frame.values[:, 0].copy(),
         )
-        return _result(ResultType.VECTOR, block, notes, ordered=frame.ordered)
+        return _result(ResultType.VECTOR, block, evaluator, ordered=frame.ordered)
 
     def range(self, query: str, start_ms: int, end_ms: int, step_ms: int, principal: Principal) -> QueryResult:
         if step_ms <= 0:
@@ -104,7 +116,7 @@ class PromqlEngine(MetricQuerier):
             raise QueryError(f'invalid expression type "{word}" for range query, must be Scalar or instant Vector')
         times = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
         grid = Grid(times, start_ms, end_ms, step_ms)
-        evaluator, notes = self._evaluator(query, plan, grid, principal)
+        evaluator = self._evaluator(query, plan, grid, principal)
         value = self._value(evaluator, plan, grid)
         assert not isinstance(value, str)
         frame = value.finished() if isinstance(value, Frame) else Frame.single((), value.values)
@@ -117,17 +129,17 @@ class PromqlEngine(MetricQuerier):
             times[np.nonzero(frame.ok)[1]],
             frame.values[frame.ok],
         )
-        return _result(ResultType.MATRIX, block, notes)
+        return _result(ResultType.MATRIX, block, evaluator)
 
-    def _evaluator(self, query: str, plan: Plan, grid: Grid, principal: Principal) -> tuple[Evaluator, Notes]:
+    def _evaluator(self, query: str, plan: Plan, grid: Grid, principal: Principal) -> Evaluator:
         notes = Notes(query)
-        source = Source(self.reader, principal, self.settings.lookback_s * 1000, self.settings.max_samples)
+        source = Source(self.reader, principal, round(self.settings.lookback_s * 1000), self.settings.max_samples)
         evaluator = Evaluator(source, notes, time.monotonic() + self.settings.timeout_s, self._kernels)
         try:
             evaluator.plan_scans(plan, grid)
         except RecursionError:
             raise QueryError(TOO_DEEP) from None
-        return evaluator, notes
+        return evaluator
 
     @staticmethod
     def _value(evaluator: Evaluator, plan: Plan, grid: Grid) -> Value:
@@ -167,8 +179,12 @@ class PromqlEngine(MetricQuerier):
         return self.reader.metadata(principal)
 
 
-def _result(kind: ResultType, block: SampleBlock, notes: Notes, *, ordered: bool = False) -> QueryResult:
-    return QueryResult(kind, block, warnings=tuple(notes.warnings), infos=tuple(notes.infos), sorted=ordered)
+def _result(kind: ResultType, block: SampleBlock, evaluator: Evaluator, *, ordered: bool = False) -> QueryResult:
+    notes = evaluator.notes
+    return QueryResult(
+        kind, block, warnings=tuple(notes.warnings), infos=tuple(notes.infos), sorted=ordered,
+        samples_read=evaluator.source.loaded,
+    )  # fmt: skip
 
 
 def _raw(windows: Windows) -> SampleBlock:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from opentelemetry import metrics
 
-from aiops.core.errors import AiopsError
+from aiops.core.errors import AiopsError, ConfigError
 from aiops.core.incident import Alert, SignalKind, fingerprint, severity_named
 from aiops.core.ports import AnomalySink, Clock, MetricQuerier, TelemetrySink, system_clock
 from aiops.core.series import labels_of
@@ -54,13 +54,14 @@ class GroupStatus:
 
 
 class _Scheduled:
-    """A group and when it is due; ``busy`` while it is evaluated."""
+    """A group and when it is due. ``lock`` is held while it is evaluated; a ``retired`` one no longer is."""
 
     def __init__(self, evaluator: GroupEvaluator) -> None:
         self.evaluator = evaluator
         self.last_ms = 0
         self.missed = 0
         self.lock = threading.Lock()
+        self.retired = False
 
 
 class RuleEngine:
@@ -68,6 +69,7 @@ class RuleEngine:
 
     Args:
         groups: from :func:`~aiops.rules.files.load_groups`.
+        load: reads the groups anew, for :meth:`reload`.
         querier: what expressions are asked of.
         sink: takes recorded samples and the series ``ALERTS`` and ``ALERTS_FOR_STATE``.
         incidents: takes alerts.
@@ -90,13 +92,18 @@ class RuleEngine:
         external_labels: Mapping[str, str] | None = None,
         external_url: str = "",
         meters: metrics.MeterProvider | None = None,
+        load: Callable[[], Sequence[Group]] | None = None,
     ) -> None:
         self._external = dict(external_labels or {})
         self._url = external_url.rstrip("/")
-        outside = Outside(querier, sink, self._external, self._url)
-        self._groups = [_Scheduled(GroupEvaluator(g, outside, round(interval_s * 1000))) for g in groups]
+        self._outside = Outside(querier, sink, self._external, self._url)
+        self._interval_ms = round(interval_s * 1000)
+        self._groups = [self._scheduled(group) for group in groups]
+        self._load = load
+        self._changing = threading.Lock()
         self._incidents = incidents
         self._clock = clock
+        self._started = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -115,11 +122,59 @@ class RuleEngine:
 
     def start(self) -> None:
         """Evaluate on threads until :meth:`stop`; without groups nothing runs. Call once."""
-        if not self._groups:
+        with self._changing:
+            self._started = True
+            self._run()
+
+    def _run(self) -> None:
+        if not self._groups or self._thread is not None:
             return
-        self._pool = ThreadPoolExecutor(min(WORKERS, len(self._groups)), "rules")
+        self._pool = ThreadPoolExecutor(WORKERS, "rules")
+        now = self._clock()
+        for scheduled in self._groups:
+            # The instant before the start is past: a start shortly after a stop evaluates none twice.
+            scheduled.last_ms = now - now % scheduled.evaluator.interval_ms
         self._thread = threading.Thread(target=self._loop, name="rules-clock", daemon=True)
         self._thread.start()
+
+    def reload(self) -> int:
+        """Read the rule files again and go on with what they say; gives the number of rules.
+
+        A rule of the same group, name and labels keeps its alerts and its series; series of a rule that is gone end
+        with a staleness marker, its alerts expire. A file that cannot be taken raises ``ConfigError`` and changes
+        nothing.
+        """
+        if self._load is None:
+            raise ConfigError("This rule engine has no files to read again.")
+        groups = self._load()
+        with self._changing:
+            now = self._clock()
+            before = {_key(s.evaluator.group): s for s in self._groups}
+            after: list[_Scheduled] = []
+            for group in groups:
+                fresh, old = self._scheduled(group), before.pop(_key(group), None)
+                fresh.last_ms = now - now % fresh.evaluator.interval_ms
+                if old is not None:
+                    with old.lock:
+                        old.retired = True
+                        fresh.evaluator.follow(old.evaluator)
+                        fresh.missed = old.missed
+                        if fresh.evaluator.interval_ms == old.evaluator.interval_ms:
+                            fresh.last_ms = old.last_ms
+                after.append(fresh)
+            self._groups = after
+            for gone in before.values():
+                with gone.lock:
+                    gone.retired = True
+                    gone.evaluator.end(now)
+            if self._started and not self._stop.is_set():
+                self._run()
+        count = sum(len(group.rules) for group in groups)
+        log.info("rules are read again: %d in %d groups", count, len(groups))
+        return count
+
+    def _scheduled(self, group: Group) -> _Scheduled:
+        return _Scheduled(GroupEvaluator(group, self._outside, self._interval_ms))
 
     def stop(self) -> None:
         """End after the evaluations under way; safe to call twice."""
@@ -137,10 +192,6 @@ class RuleEngine:
 
     def _loop(self) -> None:
         assert self._pool is not None
-        now = self._clock()
-        for scheduled in self._groups:
-            # The instant before the start is past: a start shortly after a stop evaluates none twice.
-            scheduled.last_ms = now - now % scheduled.evaluator.interval_ms
         while not self._stop.is_set():
             now = self._clock()
             for scheduled in self._groups:
@@ -168,6 +219,8 @@ class RuleEngine:
             scheduled.lock.release()
 
     def _evaluate(self, scheduled: _Scheduled, ts_ms: int, stopping: Callable[[], bool] = lambda: False) -> None:
+        if scheduled.retired:
+            return
         evaluator = scheduled.evaluator
         before = evaluator.failures
         evaluator.evaluate(ts_ms, stopping)
@@ -252,6 +305,10 @@ class RuleEngine:
         ]
 
 
+def _key(group: Group) -> tuple[str, str]:
+    return group.file, group.name
+
+
 def _attributes(scheduled: _Scheduled) -> dict[str, str]:
     group = scheduled.evaluator.group
     return {"rule_group": f"{group.file};{group.name}"}
@@ -275,4 +332,5 @@ def rules_of(
         external_labels=chosen.external_labels,
         external_url=settings.server.public_url,
         meters=meters,
+        load=lambda: load_groups(chosen.files),
     )

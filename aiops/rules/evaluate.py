@@ -103,6 +103,29 @@ class GroupEvaluator:
         self.failures = 0
         self._outside = outside
         self._waiting: list[tuple[RunningRule, list[tuple[Labels, float]]]] = []
+        self._ended: set[Labels] = set()
+        """Series of rules that are no more, to be ended at the next evaluation."""
+
+    def follow(self, old: GroupEvaluator) -> None:
+        """Go on from where the group was before its file was read again."""
+        left = list(old.rules)
+        for running in self.rules:
+            before = next((r for r in left if r.rule.name == running.rule.name and r.labels == running.labels), None)
+            if before is None or bool(before.rule.record) != bool(running.rule.record):
+                continue
+            left.remove(before)
+            running.table.alerts = before.table.alerts
+            running.alerts, running.series = before.alerts, before.series
+            running.outcome, running.restored = before.outcome, before.restored
+        self._ended = old._ended.union(*(gone.series for gone in left))
+        self.outcome, self.failures = old.outcome, old.failures
+
+    def end(self, ts_ms: int) -> None:
+        """The group is no more: end its series."""
+        self._ended = self._ended.union(*(running.series for running in self.rules))
+        for running in self.rules:
+            running.series = set()
+        self._store(ts_ms, last=True)
 
     def evaluate(self, ts_ms: int, stopping: Callable[[], bool] = lambda: False) -> None:
         """All rules, as of ``ts_ms``. Raises nothing for a rule that fails; ends early once ``stopping`` says so."""
@@ -117,7 +140,7 @@ class GroupEvaluator:
             error = self._guarded(running, ts_ms, at)
             self.failures += bool(error)
             running.outcome = Outcome(Health.ERR if error else Health.OK, error, ts_ms, time.monotonic() - started)
-        self._store(at)
+        self._store(at, last=True)
         self.outcome = Outcome(Health.OK, "", ts_ms, time.monotonic() - began)
 
     def _guarded(self, running: RunningRule, ts_ms: int, at: int) -> str:
@@ -224,14 +247,20 @@ class GroupEvaluator:
             written |= {ALERTS, FOR_STATE}
         return not running.reads.isdisjoint(written)
 
-    def _store(self, at: int) -> None:
-        """Store what waits, with a staleness marker for each series that the rule no longer gives."""
+    def _store(self, at: int, *, last: bool = False) -> None:
+        """Store what waits, with a staleness marker for each series that the rule no longer gives.
+
+        ``last``: the evaluation ends with it, so that series of rules that are no more end as well.
+        """
         waiting, self._waiting = self._waiting, []
         rows: list[tuple[Labels, float]] = []
         for running, given in waiting:
             rows += given
             present = {labels for labels, _ in given}
             rows += [(labels, STALE_NAN) for labels in running.series if labels not in present]
+        if last and self._ended:
+            alive = {labels for labels, _ in rows}.union(*(running.series for running in self.rules))
+            rows += [(labels, STALE_NAN) for labels in self._ended - alive]
         if rows:
             unique = dict(reversed(rows))  # of two rules that write one series, the first counts
             try:
@@ -242,6 +271,8 @@ class GroupEvaluator:
                     running.outcome = Outcome(Health.ERR, str(error), running.outcome.at_ms, running.outcome.took_s)
                     self.failures += 1
                 return
+        if last:
+            self._ended = set()
         for running, given in waiting:
             running.series = {labels for labels, _ in given}
 

@@ -1,7 +1,7 @@
-"""Rule files in Prometheus' format, checked as ``promtool check rules`` checks them.
+"""Rule files in the format of Prometheus 3, checked as ``promtool check rules`` checks them.
 
-Differences to it, all on purpose: ``query_offset`` and a group's ``labels`` (Prometheus 3) are taken, templates
-may use only what :mod:`aiops.rules.templates` knows, and functions must be ones that our engine has.
+Beyond promtool 2.x, as in 3.x: ``query_offset``, a group's ``labels``, and names in UTF-8. Templates may use only
+what :mod:`aiops.rules.templates` knows, and functions must be ones that our engine has.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from aiops.core.errors import ConfigError, QueryError
 from aiops.core.series import METRIC_NAME
+from aiops.promql.functions import valid_label
 from aiops.promql.lexer import duration_ms
 from aiops.promql.parse import parse
-from aiops.promql.plan import LEGACY_LABEL, LEGACY_METRIC
 from aiops.rules.template_syntax import TemplateError
 from aiops.rules.templates import parsed
 
@@ -33,15 +33,17 @@ _DURATION = re.compile(r"(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a rule file; ``line`` is 0 where the file as a whole is meant."""
+    """Something in a rule file; ``line`` and ``column`` count from 1, and are 0 where the file as a whole is meant."""
 
     file: str
     line: int
     message: str
     fatal: bool = True
+    column: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
+        place = f"{self.line}:{self.column}:" if self.column else f"{self.line}:" if self.line else ""
+        return f"{self.file}:{place} {self.message}"
 
 
 def _duration(value: Any) -> int:
@@ -64,6 +66,8 @@ def _limit(value: Any) -> int:
 Duration = Annotated[int, BeforeValidator(_duration)]
 """ms, written as ``1h30m``."""
 Texts = dict[str, str]
+Places = dict[tuple[str | int, ...], tuple[int, int]]
+"""Line and column of each part of a document, by its keys and positions from the top."""
 
 
 class _Part(BaseModel):
@@ -105,8 +109,10 @@ class Rule(_Part):
             ):
                 if given:
                     raise ValueError(f"invalid field '{key}' in recording rule")
-            if not LEGACY_METRIC.match(self.record):
+            if not valid_label(self.record):
                 raise ValueError(f"invalid recording rule name: {self.record}")
+            if "{" in self.record or "}" in self.record:
+                raise ValueError(f"braces present in the recording rule name; should it be in expr?: {self.record}")
         _check_names(self.labels, "label")
         _check_names(self.annotations, "annotation", metric_name=True)
         if self.alert:
@@ -148,7 +154,7 @@ class RuleFile(_Part):
 
 def _check_names(texts: Texts, what: str, *, metric_name: bool = False) -> None:
     for key in texts:
-        if not LEGACY_LABEL.match(key) or (key == METRIC_NAME and not metric_name):
+        if not valid_label(key) or (key == METRIC_NAME and not metric_name):
             raise ValueError(f"invalid {what} name: {key}")
 
 
@@ -177,12 +183,13 @@ def read_rules(path: Path) -> tuple[tuple[Group, ...], tuple[Problem, ...]]:
 
 def parse_rules(text: str, name: str) -> tuple[tuple[Group, ...], tuple[Problem, ...]]:
     """As :func:`read_rules`, of a text."""
-    lines: dict[tuple[str | int, ...], int] = {}
+    lines: Places = {}
     try:
         content = _Reader(lines).read(text)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        return (), (Problem(name, line, f"yaml: {error.problem or error.context}"),)
+        mark = error.problem_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        return (), (Problem(name, line, f"yaml: {error.problem or error.context}", column=column),)
     except (yaml.YAMLError, RecursionError) as error:
         return (), (Problem(name, 0, f"yaml: {' '.join(str(error).split())[:200]}"),)
     try:
@@ -193,8 +200,9 @@ def parse_rules(text: str, name: str) -> tuple[tuple[Group, ...], tuple[Problem,
     problems: list[Problem] = []
     for i, group in enumerate(file.groups):
         if group.name in seen:
-            line = lines.get(("groups", i), 0)
-            problems.append(Problem(name, line, f'groupname: "{group.name}" is repeated in the same file'))
+            line, column = lines.get(("groups", i), (0, 0))
+            message = f'groupname: "{group.name}" is repeated in the same file'
+            problems.append(Problem(name, line, message, column=column))
         seen.add(group.name)
     if problems:
         return (), tuple(problems)
@@ -203,7 +211,7 @@ def parse_rules(text: str, name: str) -> tuple[tuple[Group, ...], tuple[Problem,
     return file.groups, _duplicates(name, lines, file)
 
 
-def _duplicates(name: str, lines: dict[tuple[str | int, ...], int], file: RuleFile) -> tuple[Problem, ...]:
+def _duplicates(name: str, lines: Places, file: RuleFile) -> tuple[Problem, ...]:
     """Rules of the same name and labels: allowed, and seldom meant."""
     counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
     found = []
@@ -212,32 +220,33 @@ def _duplicates(name: str, lines: dict[tuple[str | int, ...], int], file: RuleFi
             key = (rule.name, tuple(sorted(rule.labels.items())))
             counts[key] += 1
             if counts[key] == 2:
-                line = lines.get(("groups", i, "rules", j), 0)
-                found.append(Problem(name, line, f"duplicate rule {rule.name!r} with the same labels", fatal=False))
+                line, column = lines.get(("groups", i, "rules", j), (0, 0))
+                message = f"duplicate rule {rule.name!r} with the same labels"
+                found.append(Problem(name, line, message, fatal=False, column=column))
     return tuple(found)
 
 
-def _problem(name: str, lines: dict[tuple[str | int, ...], int], item: dict[str, Any]) -> Problem:
+def _problem(name: str, lines: Places, item: dict[str, Any]) -> Problem:
     place = tuple(item["loc"])
-    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
+    line, column = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), (1, 1))
     where = ".".join(str(part) for part in place)
     if item["type"] == "extra_forbidden":
         model: type[BaseModel] = Rule if "rules" in place[:-1] else Group if "groups" in place[:-1] else RuleFile
         known = [field.alias or key for key, field in model.model_fields.items()]
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f", did you mean '{near[0]}'?" if near else ""
-        return Problem(name, line, f"unknown key '{place[-1]}' at {where}{hint}")
+        return Problem(name, line, f"unknown key '{place[-1]}' at {where}{hint}", column=column)
     message = item["msg"].removeprefix("Value error, ")
-    return Problem(name, line, f"{where}: {message}" if where else message)
+    return Problem(name, line, f"{where}: {message}" if where else message, column=column)
 
 
 class _Reader:
     """YAML to plain texts, lists and mappings: every scalar is its text, null and absent are the same.
 
-    ``lines`` gets the line of each place.
+    ``lines`` gets line and column of each place.
     """
 
-    def __init__(self, lines: dict[tuple[str | int, ...], int]) -> None:
+    def __init__(self, lines: Places) -> None:
         self.lines = lines
         self.left = MAX_NODES
 
@@ -255,7 +264,7 @@ class _Reader:
         self.count()
         if len(place) > 20:
             raise yaml.YAMLError("the document is nested too deeply")
-        self.lines[place] = node.start_mark.line + 1
+        self.lines[place] = node.start_mark.line + 1, node.start_mark.column + 1
         if isinstance(node, yaml.SequenceNode):
             return [self.plain(child, (*place, i)) for i, child in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aiops.api.routes.prometheus import parse_duration, parse_time, unescape_name
+from aiops.api.prometheus_parameters import parse_duration, parse_time, unescape_name
 from aiops.core.ports import Collected
-from aiops.core.series import MetricMetadata, SampleBlock, labels_of
+from aiops.core.series import Exemplar, MetricMetadata, SampleBlock, labels_of
 from tests.unit.api.conftest import NOW, House
 
 BASE = NOW - 600_000
@@ -89,7 +89,11 @@ REFUSED = (
     ("query", {"query": "1", "time": "nan"}, 400, "bad_data", 'invalid parameter "time"'),
     ("query", {"query": "1", "limit": "-1"}, 400, "bad_data", "limit"),
     ("query", {"query": "a_total * on () a_total"}, 422, "execution", "many-to-many"),
-    ("query", {"query": "1", "lookback_delta": "1m"}, 400, "bad_data", "lookback_delta"),
+    ("query", {"query": "1", "lookback_delta": "soon"}, 400, "bad_data", "lookback_delta"),
+    ("query", {"query": "1", "lookback_delta": "-1m"}, 400, "bad_data", "lookback_delta"),
+    ("query", {"query": "1", "timeout": "x"}, 400, "bad_data", 'invalid parameter "timeout"'),
+    ("rules", {"group_next_token": "x"}, 400, "bad_data", "group_limit"),
+    ("rules", {"group_limit": "0"}, 400, "bad_data", "greater than 0"),
     ("query_range", {"query": "1", "start": "1", "end": "0", "step": "1"}, 400, "bad_data", "before start"),
     ("query_range", {"query": "1", "start": "0", "end": "1", "step": "0"}, 400, "bad_data", "zero or negative"),
     ("query_range", {"query": "1", "start": "0", "end": "1", "step": "-1m"}, 400, "bad_data", "zero or negative"),
@@ -156,6 +160,84 @@ def test_the_rest(filled: House) -> None:
     assert data(get(filled, "/api/v1/status/buildinfo"))["version"].startswith("3.0.0+aiops.")
     assert filled.client.get("/-/healthy").status_code == 200
     assert filled.client.get("/-/ready").status_code == 200
+
+
+def test_lookback_timeout_and_stats_of_one_request(filled: House) -> None:
+    at = NOW / 1000 + 60
+    assert len(data(get(filled, "/api/v1/query", query="a_total", time=at))["result"]) == 3
+    assert data(get(filled, "/api/v1/query", query="a_total", time=at, lookback_delta="30s"))["result"] == []
+    assert len(data(get(filled, "/api/v1/query", query="a_total", time=at, lookback_delta="2m"))["result"]) == 3
+    stats = data(get(filled, "/api/v1/query", query="a_total", time=at, stats="all"))["stats"]
+    assert stats["samples"]["totalQueryableSamples"] >= 3
+    assert stats["timings"]["evalTotalTime"] > 0
+    heavy = "max_over_time(rate(a_total[5m])[10m:1s])"
+    late = get(filled, "/api/v1/query_range", query=heavy, start=at - 900, end=at, step=1, timeout="1ms")
+    assert "timed out" in error(late, 503, "timeout")
+
+
+def test_what_is_wrong_with_a_query_is_wrong_with_a_parameter(filled: House) -> None:
+    for path in ("query", "format_query", "parse_query"):
+        said = error(get(filled, f"/api/v1/{path}", query="sum(a b)"), 400, "bad_data")
+        assert said.startswith('invalid parameter "query": 1:7: parse error: unexpected identifier "b" in aggregation')
+
+
+def test_the_syntax_tree_of_a_query(filled: House) -> None:
+    query = "sum by (job) (rate(a_total{x!='y'}[5m] offset 1m)) / on (job) group_left () b[1h:30s] @ end()"
+    said = error(get(filled, "/api/v1/parse_query", query=query), 400, "bad_data")
+    assert "binary expression must contain only scalar and instant vector types" in said
+    got = data(get(filled, "/api/v1/parse_query", query=query.replace("b[1h:30s] @ end()", "-b @ end()")))
+    assert (got["type"], got["op"], got["bool"]) == ("binaryExpr", "/", False)
+    assert {k: got["matching"][k] for k in ("card", "labels", "on", "include")} == {
+        "card": "many-to-one", "labels": ["job"], "on": True, "include": [],
+    }  # fmt: skip
+    assert (got["lhs"]["type"], got["lhs"]["grouping"], got["lhs"]["without"]) == ("aggregation", ["job"], False)
+    call = got["lhs"]["expr"]
+    assert call["func"] == {"name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector"}
+    assert call["args"][0] == {
+        "type": "matrixSelector", "name": "a_total", "range": 300_000, "offset": 60_000, "timestamp": None,
+        "startOrEnd": None,
+        "matchers": [
+            {"name": "x", "value": "y", "type": "!="}, {"name": "__name__", "value": "a_total", "type": "="},
+        ],
+    }  # fmt: skip
+    assert (got["rhs"]["type"], got["rhs"]["expr"]["startOrEnd"]) == ("unaryExpr", "end")
+
+
+def test_exemplars_of_the_series_that_a_query_selects(filled: House) -> None:
+    series = labels_of({"__name__": "a_total", "team": "shop", "le.x": "1"})
+    found = tuple(Exemplar(series, (("trace_id", str(i)),), i / 2, NOW - 1000 * i) for i in range(3))
+    filled.services.store.append(Collected(exemplars=found))
+    query = "rate(a_total[5m]) + rate(a_total[1m])"
+    (got,) = data(get(filled, "/api/v1/query_exemplars", query=query, start=NOW / 1000 - 60, end=NOW / 1000))
+    assert got["seriesLabels"] == dict(series)
+    assert [e["labels"]["trace_id"] for e in got["exemplars"]] == ["2", "1", "0"]
+    assert got["exemplars"][1] == {"labels": {"trace_id": "1"}, "value": "0.5", "timestamp": NOW / 1000 - 1}
+    assert data(get(filled, "/api/v1/query_exemplars", query="a_total{team='ops'}", start=0, end=NOW / 1000)) == []
+
+
+def test_federation_gives_the_newest_samples_as_text(filled: House) -> None:
+    text = get(filled, "/federate", **{"match[]": ['a_total{team="shop"}', '{__name__="odd"}']}).text
+    assert text.splitlines() == [
+        "# TYPE a_total untyped",
+        f'a_total{{instance="","le.x"="1",team="shop"}} 39 {NOW}',
+        "# TYPE odd untyped",
+        f'odd{{instance="",team="ops"}} -Inf {NOW}',
+    ]
+    assert get(filled, "/federate", "scoped", **{"match[]": "odd"}).text == ""
+    assert get(filled, "/federate").text == ""
+
+
+def test_status_as_grafana_asks_for_it(filled: House) -> None:
+    tsdb = data(get(filled, "/api/v1/status/tsdb", limit=1))
+    assert tsdb["headStats"]["numSeries"] == 4
+    assert tsdb["seriesCountByMetricName"] == [{"name": "a_total", "value": 3}]
+    assert tsdb["labelValueCountByLabelName"] == [{"name": "team", "value": 3}]
+    assert tsdb["seriesCountByLabelValuePair"] == [{"name": "__name__=a_total", "value": 3}]
+    assert data(get(filled, "/api/v1/status/tsdb", "scoped"))["headStats"]["numSeries"] == 1
+    assert data(get(filled, "/api/v1/status/flags"))["query.lookback-delta"] == "5m"
+    assert data(get(filled, "/api/v1/status/runtimeinfo"))["storageRetention"].endswith("d")
+    assert data(get(filled, "/api/v1/status/walreplay"))["state"] == "done"
+    assert data(get(filled, "/api/v1/alertmanagers")) == {"activeAlertmanagers": [], "droppedAlertmanagers": []}
 
 
 def test_times_and_durations() -> None:

@@ -31,11 +31,6 @@ NEEDS = {
     "POST /api/v1/incidents/{incident_id}/resolve": Permission.RESPOND,
     "POST /api/v1/incidents/{incident_id}/notes": Permission.RESPOND,
     "POST /api/v1/incidents/{incident_id}/merge": Permission.RESPOND,
-    "POST /api/v1/incidents/{incident_id}/split": Permission.RESPOND,
-    "GET /api/v1/silences": Permission.READ,
-    "POST /api/v1/silences": Permission.RESPOND,
-    "GET /api/v1/silences/{silence_id}": Permission.READ,
-    "POST /api/v1/silences/{silence_id}/end": Permission.RESPOND,
     "GET /api/v1/actions": Permission.READ,
     "POST /api/v1/actions": Permission.PROPOSE,
     "GET /api/v1/actions/{action_id}": Permission.READ,
@@ -72,6 +67,16 @@ NEEDS = {
     "POST /api/v1/store/retention": Permission.ADMIN,
     "GET /api/v1/aiops/status": Permission.READ,
     "GET /api/v1/status": Permission.READ,
+    "GET /api/v1/rules": Permission.READ,
+    "GET /api/v1/alerts": Permission.READ,
+    "GET /api/v1/alertmanagers": Permission.READ,
+    "GET /api/v1/status/buildinfo": Permission.READ,
+    "GET /api/v1/status/runtimeinfo": Permission.READ,
+    "GET /api/v1/status/flags": Permission.READ,
+    "GET /api/v1/status/tsdb": Permission.READ,
+    "GET /api/v1/status/walreplay": Permission.READ,
+    "GET /federate": Permission.READ,
+    "POST /-/reload": Permission.ADMIN,
 }
 BODIES: dict[str, dict[str, object]] = {
     "POST /api/v1/ask": {"question": "up?"},
@@ -88,8 +93,6 @@ BODIES: dict[str, dict[str, object]] = {
 def operations(app: FastAPI) -> Iterator[str]:
     """``METHOD /path`` of everything that is routed, in the schema or not."""
     pending: list[BaseRoute] = list(app.routes)
-    "POST /api/v1/incidents/{incident_id}/split": {"fingerprints": ["0"]},
-    "POST /api/v1/silences": {"matchers": ["service=x"], "duration_s": 60, "comment": "x"},
     while pending:
         route = pending.pop()
         inner = getattr(route, "original_router", None) or getattr(route, "app", None)

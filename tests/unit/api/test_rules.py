@@ -114,3 +114,20 @@ def test_a_scoped_caller_sees_alerts_of_its_scope(ruled):
 )  # fmt: skip
 def test_values_always_have_an_exponent(value, text):
     assert exponent_text(value) == text
+
+
+def test_pages_of_groups(ruled):
+    first = ruled("rules", group_limit=1)["data"]
+    assert [g["name"] for g in first["groups"]] == ["shop"]
+    second = ruled("rules", group_limit=1, group_next_token=first["groupNextToken"])["data"]
+    assert [g["name"] for g in second["groups"]] == ["other"]
+    assert "groupNextToken" not in second
+    refused = ruled("rules", group_limit=1, group_next_token="f" * 40)
+    assert "the groups changed" in refused["error"]
+
+
+def test_rules_whose_labels_match(ruled):
+    (group,) = ruled("rules", **{"match[]": '{severity="page"}'})["data"]["groups"]
+    assert [r["name"] for r in group["rules"]] == ["High"]
+    groups = ruled("rules", **{"match[]": ['{severity=~"p.*"}', '{kind="rule"}']})["data"]["groups"]
+    assert [r["name"] for g in groups for r in g["rules"]] == ["a:b", "High"]

@@ -20,8 +20,8 @@ def test_each_problem_is_a_line_and_the_status_is_1(tmp_path, capsys):
     lines = capsys.readouterr().out.replace(f"{tmp_path}/", "").splitlines()
     assert lines == [
         "a.yml: 1 rules in 1 groups",
-        "b.yml:4: groups.0.rules.0: invalid field 'for' in recording rule",
-        "b.yml:8: unknown key 'exp' at groups.0.rules.1.exp, did you mean 'expr'?",
+        "b.yml:4:5: groups.0.rules.0: invalid field 'for' in recording rule",
+        "b.yml:8:10: unknown key 'exp' at groups.0.rules.1.exp, did you mean 'expr'?",
         "c.yml: No such file or directory",
     ]
 
@@ -35,5 +35,5 @@ def test_the_check_of_the_configuration_reads_the_rule_files(tmp_path, capsys, m
     (tmp_path / "b.yml").write_text(GOOD + "    for: 5m\n")
     assert run(["config", "check"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("aiops: b.yml:4: groups.0.rules.0: invalid field 'for' in recording rule")
+    assert said.startswith("aiops: b.yml:4:5: groups.0.rules.0: invalid field 'for' in recording rule")
     assert "aiops rules check" in said

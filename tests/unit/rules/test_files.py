@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from aiops.core.errors import ConfigError
@@ -37,7 +39,21 @@ MERGES = "a: &a {}\n" + "".join(f"{x}: &{x} {{<<: [{a}]}}\n" for x, a in zip(LET
 def test_problems_name_file_place_and_key(text, said):
     groups, problems = parse_rules(text, "f.yml")
     assert groups == ()
-    assert said in str(problems[0])
+    assert said in re.sub(r"\Af\.yml:(\d+):\d+:", r"f.yml:\1:", str(problems[0]))
+
+
+def test_problems_name_the_column_as_well():
+    _, (problem,) = parse_rules(GOOD + "    for:  1\n", "f.yml")
+    assert str(problem).startswith("f.yml:6:11: groups.0.rules.0.for")
+
+
+def test_names_may_be_utf8_as_in_prometheus_3():
+    text = GOOD.replace("a:b", "'größe (bytes)'") + "    labels: {'service.name': x}\n"
+    (group,), problems = parse_rules(text, "f.yml")
+    assert not problems
+    assert (group.rules[0].record, group.rules[0].labels) == ("größe (bytes)", {"service.name": "x"})
+    _, (problem,) = parse_rules(GOOD.replace("a:b", "'sum(up{})'"), "f.yml")
+    assert "braces present in the recording rule name" in problem.message
 
 
 def test_duplicates_are_allowed_and_shown():
@@ -58,7 +74,7 @@ def test_a_bad_or_missing_file_stops_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yml does not exist"):
         load_groups([str(tmp_path / "none.yml")])
     (tmp_path / "x.yml").write_text("groups: {}\n")
-    with pytest.raises(ConfigError, match=r"x\.yml:1: groups"):
+    with pytest.raises(ConfigError, match=r"x\.yml:1:9: groups"):
         load_groups([str(tmp_path / "x.yml")])
     (tmp_path / "x.yml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ConfigError, match="not UTF-8"):
