@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -24,7 +25,16 @@ from aiops.core.evidence import Answer
 from aiops.core.incident import Alert, Incident, Notification
 from aiops.core.principal import Principal
 from aiops.core.query import Question
-from aiops.core.series import Exemplar, Labels, Matcher, MetricMetadata, NativeHistogram, QueryResult, SampleBlock
+from aiops.core.series import (
+    Exemplar,
+    Labels,
+    Matcher,
+    MetricMetadata,
+    NativeHistogram,
+    QueryResult,
+    SampleBlock,
+    SeriesPart,
+)
 from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, LogTemplate, ServiceGraph, Span
 
 
@@ -188,6 +198,11 @@ class Notifier(Plugin[OptionsT]):
     """``connectors/notifiers``: tells one receiver. ``pages`` is the kind's default for paging."""
 
     pages: ClassVar[bool] = False
+    refresh_s: ClassVar[float] = 0.0
+    """How often :meth:`refresh` is called; 0 for receivers that remember what they were told."""
+
+    def refresh(self, incidents: Sequence[Incident]) -> None:
+        """Tell again of incidents, active or lately resolved, that this receiver was told of."""
 
     @abstractmethod
     def notify(self, notification: Notification) -> str:
@@ -198,11 +213,6 @@ class Notifier(Plugin[OptionsT]):
         """
 
 
-    refresh_s: ClassVar[float] = 0.0
-    """How often :meth:`refresh` is called; 0 for receivers that remember what they were told."""
-
-    def refresh(self, incidents: Sequence[Incident]) -> None:
-        """Tell again of incidents, active or lately resolved, that this receiver was told of."""
 class Executor(Plugin[OptionsT]):
     """``connectors/executors``: carries out actions of the kinds it names."""
 
@@ -267,6 +277,10 @@ class Detector(Plugin[OptionsT]):
     """``detectors``: an anomaly model over all series at once. Higher scores are more anomalous."""
 
     family: ClassVar[str] = ""
+    calibrated: ClassVar[bool] = False
+    """True where the score is already on the common scale, so that a fusion takes it as it is."""
+    spans: Mapping[str, int] = MappingProxyType({})
+    """Steps that a term of the scores looks back on; a term that is not named looks at one."""
 
     @abstractmethod
     def fit(self, batch: Batch) -> State: ...
@@ -303,6 +317,36 @@ class MetricReader(Protocol):
     ) -> list[Labels]: ...
 
     def metadata(self, principal: Principal) -> list[MetricMetadata]: ...
+
+
+class OpenScan(Protocol):
+    """Samples of a scan that are read part by part, from any thread.
+
+    Attributes:
+        labels: of the series that may have samples in the window.
+        sample_count: about how many samples the window holds.
+    """
+
+    @property
+    def labels(self) -> Sequence[Labels]: ...
+
+    @property
+    def sample_count(self) -> int: ...
+
+    def part(self, first: int, last: int) -> SeriesPart:
+        """Series ``first`` to ``last - 1``. Samples outside the window may be among theirs."""
+        ...
+
+
+@runtime_checkable
+class StreamedReader(MetricReader, Protocol):
+    """A reader that need not hold all samples of a scan at once."""
+
+    def open_scan(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal, most: int
+    ) -> OpenScan:
+        """As :meth:`scan`; where there are more than about ``most`` samples, only their number is of use."""
+        ...
 
 
 class SignalReader(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aiops.core.errors import QueryError
-from aiops.core.ports import MetricReader
+from aiops.core.ports import MetricReader, OpenScan, StreamedReader
 from aiops.core.principal import Principal
 from aiops.core.series import Matcher, SampleBlock
 from aiops.promql.frame import Bools, Floats, Ints
@@ -27,6 +27,9 @@ class Kernels:
     bounds: Callable[..., Any]
     over_windows: Callable[..., tuple[Floats, Bools]]
     accumulate: Callable[..., Any]
+    part_windows: Callable[..., tuple[Floats, Bools]]
+    part_newest: Callable[..., None]
+    any_stale: Callable[[Floats], bool]
 
 
 @dataclass(slots=True)
@@ -56,11 +59,25 @@ class Source:
     max_samples: int
     hulls: dict[tuple[Matcher, ...], tuple[int, int]] = field(default_factory=dict)
     blocks: dict[tuple[Matcher, ...], SampleBlock] = field(default_factory=dict)
+    opened: dict[tuple[Matcher, ...], OpenScan] = field(default_factory=dict)
     loaded: int = 0
 
     def want(self, matchers: tuple[Matcher, ...], start_ms: int, end_ms: int) -> None:
         low, high = self.hulls.get(matchers, (start_ms, end_ms))
         self.hulls[matchers] = (min(low, start_ms), max(high, end_ms))
+
+    def open(self, matchers: tuple[Matcher, ...]) -> OpenScan | None:
+        """The same samples, to be read part by part; ``None`` where the reader cannot or they are read already."""
+        if matchers in self.blocks or matchers not in self.hulls or not isinstance(self.reader, StreamedReader):
+            return None
+        scan = self.opened.get(matchers)
+        if scan is None:
+            scan = self.reader.open_scan(matchers, *self.hulls[matchers], self.principal, self.max_samples)
+            self.loaded += scan.sample_count
+            if self.loaded > self.max_samples:
+                raise QueryError(TOO_MANY, kind="execution")
+            self.opened[matchers] = scan
+        return scan
 
     def get(self, matchers: tuple[Matcher, ...]) -> SampleBlock:
         block = self.blocks.get(matchers)

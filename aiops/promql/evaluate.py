@@ -11,7 +11,7 @@ import numpy as np
 
 from aiops.core.errors import QueryError
 from aiops.core.series import METRIC_NAME, is_stale
-from aiops.promql import aggregate, binary, functions, histogram
+from aiops.promql import aggregate, binary, functions, histogram, streaming
 from aiops.promql.calls import HANDLERS, info_selector
 from aiops.promql.context import TOO_MANY, Grid, Kernels, Notes, Source, subquery_grid
 from aiops.promql.frame import Bools, Floats, Frame, Ints, Scalars, Value, Windows, grouping, label_value
@@ -32,6 +32,7 @@ from aiops.promql.plan import (
     quote,
     unwrap,
 )
+from aiops.promql.streaming import StreamedWindows
 from aiops.promql.windows import bounds, over_windows
 
 BLOCK_CELLS = 1 << 20
@@ -107,7 +108,7 @@ class Evaluator:
                     return inner.with_values(-inner.values).merged()
                 return Scalars(-self._scalar(inner))
             case Selector():
-                return self.instant(node, grid)[0]
+                return self._newest(node, grid)
             case Binary():
                 return self._binary(node, grid)
             case Aggregation():
@@ -158,6 +159,19 @@ class Evaluator:
         alive = ok.any(axis=1)
         return frame.compact(), index[alive]
 
+    def _newest(self, node: Selector, grid: Grid) -> Frame:
+        scan = self.source.open(node.matchers) if self.kernels is not None else None
+        if scan is None or self.kernels is None:
+            return self.instant(node, grid)[0]
+        self._check_size(len(scan.labels), grid.steps)
+        times = grid.reference(node.at, node.offset_ms)
+        fixed = node.at is not None
+        frame = streaming.newest(self.kernels, scan, times[:1] if fixed else times, self.source.lookback_ms)
+        if fixed:
+            frame.values = np.repeat(frame.values, grid.steps, axis=1)
+            frame.ok = np.repeat(frame.ok, grid.steps, axis=1)
+        return frame
+
     def _bounds(self, offsets: Ints, ts: Ints, ends: Ints, length_ms: int) -> tuple[Ints, Ints]:
         if self.kernels is not None:
             lo, hi = self.kernels.bounds(offsets, ts, ends, length_ms)
@@ -196,13 +210,34 @@ class Evaluator:
             )  # fmt: skip
         raise QueryError("expected a range vector", kind="bad_data")
 
-    def range_blocks(self, op: str, w: Windows, p0: Floats, p1: Floats) -> Iterator[tuple[slice, Floats, Bools]]:
+    def _unread_windows(self, node: Plan, grid: Grid) -> Windows | StreamedWindows:
+        """As :meth:`windows`; a range selector is left to be read part by part where that can be done."""
+        node = unwrap(node)
+        if self.kernels is not None and isinstance(node, Selector) and node.range_ms is not None:
+            scan = self.source.open(node.matchers)
+            if scan is not None:
+                labels = list(scan.labels)
+                ends = grid.reference(node.at, node.offset_ms)
+                return StreamedWindows(scan, labels, np.zeros(len(labels), bool), ends, node.range_ms, grid.times)
+        return self.windows(node, grid)
+
+    def range_blocks(
+        self, op: str, w: Windows | StreamedWindows, p0: Floats, p1: Floats
+    ) -> Iterator[tuple[slice, Floats, Bools]]:
         """A function over windows, by blocks of series."""
         steps = len(w.ends)
         run = self.kernels.over_windows if self.kernels is not None else over_windows
         once = op != "predict_linear" and steps > 1 and bool((w.ends == w.ends[0]).all()) and _constant(p0, p1)
         ends, evals = (w.ends[:1], w.eval_times[:1]) if once else (w.ends, w.eval_times)
         a, b = (p0[:1], p1[:1]) if once else (p0, p1)
+        if isinstance(w, StreamedWindows):
+            assert self.kernels is not None
+            for part, values, ok in streaming.over_windows(self.kernels, op, w, ends, evals, a, b):
+                self.check_time()
+                if once:
+                    values, ok = np.repeat(values, steps, axis=1), np.repeat(ok, steps, axis=1)
+                yield part, values, ok
+            return
         rows = max(1, BLOCK_CELLS // max(1, len(ends)))
         for start in range(0, len(w.labels), rows):
             self.check_time()
@@ -299,11 +334,11 @@ class Evaluator:
             raise QueryError(f'the function "{name}" is not supported', kind="execution")
         return handler(self, args, grid)
 
-    def _range_arguments(self, node: Call, grid: Grid) -> tuple[Windows, Floats, Floats]:
+    def _range_arguments(self, node: Call, grid: Grid) -> tuple[Windows | StreamedWindows, Floats, Floats]:
         name, args = node.function, node.args
         p0 = p1 = np.zeros(grid.steps)
         at = next(i for i, a in enumerate(args) if unwrap(a).kind is Kind.MATRIX)
-        windows = self.windows(args[at], grid)
+        windows = self._unread_windows(args[at], grid)
         params = [self.scalar(a, grid) for i, a in enumerate(args) if i != at]
         if params:
             p0 = params[0]
@@ -321,7 +356,7 @@ class Evaluator:
         return windows, p0, p1
 
     def _range_blocks(
-        self, node: Call, windows: Windows, p0: Floats, p1: Floats
+        self, node: Call, windows: Windows | StreamedWindows, p0: Floats, p1: Floats
     ) -> Iterator[tuple[slice, Floats, Bools]]:
         """:meth:`range_blocks`, with a note where a rate is taken of what does not look like a counter."""
         arg = unwrap(node.args[0])
@@ -345,7 +380,7 @@ class Evaluator:
             yield part, values, ok
 
     @staticmethod
-    def _range_drop(node: Call, windows: Windows) -> Bools:
+    def _range_drop(node: Call, windows: Windows | StreamedWindows) -> Bools:
         keeps = node.function in ("last_over_time", "first_over_time")
         return windows.drop if keeps else np.ones(len(windows.labels), bool)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from aiops.core.series import STALE_BITS, SeriesPart
 from aiops.promql.context import Kernels
 from aiops.promql.frame import Bools, Floats, Ints
 from aiops.promql.windows import NEEDS_TWO, OP
@@ -307,6 +308,114 @@ def _over_windows(
 
 
 @_jit
+def _part_rates(
+    op: int, ts: Ints, clock: Ints, clock_offsets: Ints, offsets: Ints, values: Floats, lo: Ints, hi: Ints, ends: Ints,
+    length: int, out: Floats, ok: Bools,
+) -> None:  # fmt: skip
+    """As :func:`_rates`; what depends on times alone is worked out once a clock."""
+    counter, per_second = op != DELTA, op == RATE
+    shape = lo.shape
+    starts, stops, spans, factors = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for c in range(shape[0]):
+        for t in range(shape[1]):
+            a, b = lo[c, t], hi[c, t]
+            if b - a < 2:
+                continue
+            to_start = (ts[a] - (ends[t] - length)) / 1000.0
+            to_end = (ends[t] - ts[b - 1]) / 1000.0
+            sampled = (ts[b - 1] - ts[a]) / 1000.0
+            spacing = sampled / (b - a - 1)
+            threshold = spacing * 1.1
+            if to_start >= threshold:
+                to_start = spacing / 2
+            if to_end >= threshold:
+                to_end = spacing / 2
+            factor = (sampled + to_start + to_end) / sampled
+            if per_second:
+                factor = factor / (length / 1000.0)
+            starts[c, t], stops[c, t], spans[c, t], factors[c, t] = to_start, to_end, sampled, factor
+    longest = 0
+    for s in range(len(clock)):
+        longest = max(longest, offsets[s + 1] - offsets[s])
+    resets = np.zeros(longest + 1, np.int32)
+    for s in range(len(clock)):
+        c = clock[s]
+        v = values[offsets[s] : offsets[s + 1]]
+        drops = 0
+        if counter:
+            for i in range(1, len(v)):
+                drops += v[i] < v[i - 1]
+            if drops:
+                resets[0] = 0
+                for i in range(1, len(v)):
+                    resets[i] = resets[i - 1] + (1 if v[i] < v[i - 1] else 0)
+        base = clock_offsets[c]
+        for t in range(shape[1]):
+            a, b = lo[c, t] - base, hi[c, t] - base
+            if b - a < 2:
+                continue
+            first = v[a]
+            result = v[b - 1] - first
+            if drops and resets[b - 1] != resets[a]:
+                for i in range(a + 1, b):
+                    if v[i] < v[i - 1]:
+                        result += v[i - 1]
+            factor = factors[c, t]
+            if counter and result > 0 and first >= 0:
+                sampled = spans[c, t]
+                to_zero = sampled * (first / result)
+                if to_zero < starts[c, t]:
+                    factor = (sampled + to_zero + stops[c, t]) / sampled
+                    if per_second:
+                        factor = factor / (length / 1000.0)
+            out[s, t] = result * factor
+            ok[s, t] = True
+
+
+@_jit
+def _part_windows(
+    op: int, least: int, ts: Ints, clock: Ints, clock_offsets: Ints, offsets: Ints, values: Floats, lo: Ints, hi: Ints,
+    evals: Ints, p0: Floats, p1: Floats, out: Floats, ok: Bools,
+) -> None:  # fmt: skip
+    for s in range(len(clock)):
+        c = clock[s]
+        shift = offsets[s] - clock_offsets[c]
+        for t in range(lo.shape[1]):
+            a, b = lo[c, t], hi[c, t]
+            if b - a < least:
+                continue
+            if (op in (IRATE, IDELTA)) and ts[b - 1] == ts[b - 2]:
+                continue
+            out[s, t] = _one(op, ts[a:b], values[a + shift : b + shift], evals[t], p0[t], p1[t])
+            ok[s, t] = True
+
+
+@_jit
+def _part_newest(
+    clock: Ints, clock_offsets: Ints, offsets: Ints, values: Floats, bits: Ints, lo: Ints, hi: Ints, stale: int,
+    out: Floats, ok: Bools,
+) -> None:  # fmt: skip
+    for s in range(len(clock)):
+        c = clock[s]
+        shift = offsets[s] - clock_offsets[c]
+        for t in range(lo.shape[1]):
+            b = hi[c, t]
+            if b > lo[c, t]:
+                i = b - 1 + shift
+                if bits[i] != stale:
+                    out[s, t] = values[i]
+                    ok[s, t] = True
+
+
+@_jit
+def _any_equal(bits: Ints, wanted: int) -> Any:
+    found = 0
+    for i in range(len(bits)):
+        found += bits[i] == wanted
+    return found > 0
+
+
+@_jit
 def _accumulate(
     op: int, values: Floats, ok: Bools, ids: Ints, count: Floats, total: Floats, rest: Floats, mean: Floats,
     running: Bools,
@@ -361,6 +470,39 @@ def over_windows(
     return out, ok
 
 
+def part_windows(
+    op: str, part: SeriesPart, ends: Ints, length_ms: int, evals: Ints, p0: Floats, p1: Floats
+) -> tuple[Floats, Bools]:
+    """One function over all windows of a part: values float64 [S, T] and where there is one, bool [S, T]."""
+    lo, hi = bounds(part.clock_offsets, part.ts, ends, length_ms)
+    shape = (len(part.clock), len(ends))
+    out, ok = np.zeros(shape), np.zeros(shape, np.bool_)
+    ts, clock, clock_offsets = _ints(part.ts), _ints(part.clock), _ints(part.clock_offsets)
+    offsets, values = _ints(part.offsets), _floats(part.values)
+    if OP[op] in (RATE, INCREASE, DELTA):
+        _part_rates(OP[op], ts, clock, clock_offsets, offsets, values, lo, hi, _ints(ends), int(length_ms), out, ok)
+    else:
+        _part_windows(
+            OP[op], 2 if op in NEEDS_TWO else 1, ts, clock, clock_offsets, offsets, values, lo, hi, _ints(evals),
+            _floats(p0), _floats(p1), out, ok,
+        )  # fmt: skip
+    return out, ok
+
+
+def part_newest(part: SeriesPart, ends: Ints, lookback_ms: int, out: Floats, ok: Bools) -> None:
+    """Into ``out`` and ``ok`` [S, T] the newest sample within the lookback, unless it is a staleness marker."""
+    lo, hi = bounds(part.clock_offsets, part.ts, ends, lookback_ms)
+    values = _floats(part.values)
+    _part_newest(
+        _ints(part.clock), _ints(part.clock_offsets), _ints(part.offsets), values, values.view(np.int64), lo, hi,
+        STALE_BITS, out, ok,
+    )  # fmt: skip
+
+
+def any_stale(values: Floats) -> bool:
+    return bool(_any_equal(_floats(values).view(np.int64), STALE_BITS))
+
+
 def accumulate(
     op: int, values: Floats, ok: Bools, ids: Ints, count: Floats, total: Floats, rest: Floats, mean: Floats,
     running: Bools,
@@ -392,4 +534,9 @@ def load() -> Kernels:
     count, total, rest, mean = (np.zeros((1, 1)) for _ in range(4))
     here, group = np.ones((1, 1), np.bool_), np.zeros(1, np.int64)
     accumulate(0, np.ones((1, 1)), here, group, count, total, rest, mean, np.zeros((1, 1), np.bool_))
-    return Kernels(bounds, over_windows, accumulate)
+    part = SeriesPart.of(offsets, ts, values)
+    for op in ("count", "rate"):
+        part_windows(op, part, ends, 5000, ends, one, one)
+    part_newest(part, ends, 5000, np.zeros((1, 1)), np.zeros((1, 1), np.bool_))
+    any_stale(values)
+    return Kernels(bounds, over_windows, accumulate, part_windows, part_newest, any_stale)

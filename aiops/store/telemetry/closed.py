@@ -1,7 +1,7 @@
-"""Samples that are stored: what is known of them, compaction and retention of their tables, and their scans.
+"""Samples that are stored: what is known of them, late ones, retention of their tables, and their scans.
 
-The writing half is ``samples.py``; it asks :meth:`ClosedSamples.stored` whether a sample is there already, and hands
-late ones to :meth:`ClosedSamples.add_late`.
+The writing half asks :meth:`ClosedSamples.stored` whether a sample is there already, and hands late ones to
+:meth:`ClosedSamples.add_late`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiops.core.series import SampleBlock
+from aiops.store.telemetry import chunks as chunk_rows
+from aiops.store.telemetry.chunks import Chunks, places
+from aiops.store.telemetry.compaction import Compaction
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import SeriesIndex
+from aiops.store.telemetry.opened import OpenedScan
 from aiops.store.telemetry.rows import insert_rows
 from aiops.store.telemetry.scan import Scanner, plain, values_of
-from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
+from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions, table
 
 GRACE_MS = 600_000
 """A block stays open this long after its end, for samples that come late."""
@@ -35,19 +39,20 @@ class ClosedSamples:
         self._partitions = partitions
         self.scanner = Scanner(database, index, partitions)
         self.count = 0
+        self._compaction = Compaction(database, partitions, self.scanner)
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
         """Times of the series and the number of samples, from the file."""
         self.scanner.forget()
         self.count = 0
-        for kind, first, last in (("seen", "first", "last"), ("head", "ts", "ts")):
+        for kind, first, last in (("chunks", "t_min", "t_max"), ("seen", "first", "last"), ("head", "ts", "ts")):
             for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
                 got = con.execute(f"SELECT sid, min({first}) a, max({last}) b FROM {name} GROUP BY sid").fetchnumpy()  # noqa: S608
                 self._index.saw(plain(got["sid"]), plain(got["a"]), plain(got["b"]))
-        for kind in ("head", "samples"):
+        for kind, counted in (("chunks", "sum(n)"), ("head", "count(*)"), ("samples", "count(*)")):
             for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
-                row = con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
-                self.count += int(row[0]) if row else 0
+                row = con.execute(f"SELECT {counted} FROM {name}").fetchone()  # noqa: S608
+                self.count += int(row[0] or 0) if row else 0
         self.scanner.newest_ms = max(self.scanner.newest_ms, int(self._index.last.max(initial=-(1 << 62))))
 
     def open_from(self) -> int:
@@ -61,6 +66,7 @@ class ClosedSamples:
         found, values = np.zeros(len(sids), np.bool_), np.zeros(len(sids))
         if not len(sids):
             return found, values
+        before = self.scanner.epoch
         low, high = int(ts.min()), int(ts.max())
         con.register("maybe", {"i": np.arange(len(sids)), "sid": sids, "ts": ts})
         for name in self.scanner.tables(low, high):
@@ -72,7 +78,16 @@ class ClosedSamples:
             at = plain(got["i"])
             found[at] = True
             values[at] = values_of(got)
+        for day in self._partitions.numbers("chunks"):
+            if low // DAY_MS <= day <= high // DAY_MS:
+                asked = f"SELECT DISTINCT CAST(floor(ts / {BLOCK_MS}) AS INTEGER), sid FROM maybe"  # noqa: S608
+                where = f" AND (block, sid) IN ({asked})"
+                blocks = low // BLOCK_MS, high // BLOCK_MS
+                for closed in chunk_rows.read(con, table("chunks", day), table("clocks", day), blocks, where):
+                    _look_up(closed, sids, ts, found, values)
         con.unregister("maybe")
+        if before % 2 or before != self.scanner.epoch:
+            raise duckdb.CatalogException("A table was moved under the read.")
         return found, values
 
     def add_late(
@@ -102,47 +117,22 @@ class ClosedSamples:
     # ------------------------------------------------------------------ maintenance
 
     def compact(self) -> bool:
-        """Move one closed block from arrival order to (series, time) order. True when another is left."""
-        open_from = self.open_from()
-        closed = [n for n in self._partitions.numbers("head") if n < open_from]
-        if not closed:
-            return False
-        number, day = closed[0], closed[0] * BLOCK_MS // DAY_MS
-
-        def move(tx: Transaction) -> None:
-            head = self._partitions.ensure(tx.con, "head", number)
-            samples = self._partitions.ensure(tx.con, "samples", day)
-            seen = self._partitions.ensure(tx.con, "seen", day)
-            tx.con.execute(f"INSERT INTO {samples} SELECT * FROM {head} ORDER BY sid, ts")  # noqa: S608
-            tx.con.execute(f"INSERT INTO {seen} SELECT sid, min(ts), max(ts) FROM {head} GROUP BY sid")  # noqa: S608
-            tx.con.execute(f"DROP TABLE {head}")
-
-            def committed() -> None:
-                self._partitions.added("samples", day)
-                self._partitions.added("seen", day)
-                self._partitions.dropped("head", number)
-
-            tx.on_commit.append(committed)
-
-        self.scanner.epoch += 1
-        try:
-            self._database.transaction(move)
-        finally:
-            self.scanner.epoch += 1
-        return len(closed) > 1
+        """Turn rows of one closed block into chunks. True when there may be more to do."""
+        return self._compaction.step(self.open_from())
 
     def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
         """Drop whole days (and open blocks) that ended before ``cutoff_ms``; returns tables dropped."""
-        gone = [(kind, n) for kind in ("samples", "seen") for n in self._partitions.numbers(kind)]
+        gone = [(kind, n) for kind in ("samples", "seen", "chunks", "clocks") for n in self._partitions.numbers(kind)]
         gone = [(kind, n) for kind, n in gone if (n + 1) * DAY_MS <= cutoff_ms]
         gone += [("head", n) for n in self._partitions.numbers("head") if (n + 1) * BLOCK_MS <= cutoff_ms]
         bound = max(((n + 1) * (BLOCK_MS if kind == "head" else DAY_MS) for kind, n in gone), default=0)
         lost = 0
         for kind, n in gone:
             name = self._partitions.ensure(tx.con, kind, n)
-            if kind != "seen":
-                row = tx.con.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608
-                lost += int(row[0]) if row else 0
+            if kind in ("samples", "head", "chunks"):
+                counted = "sum(n)" if kind == "chunks" else "count(*)"
+                row = tx.con.execute(f"SELECT {counted} FROM {name}").fetchone()  # noqa: S608
+                lost += int(row[0] or 0) if row else 0
             tx.con.execute(f"DROP TABLE {name}")
 
         def committed() -> None:
@@ -170,3 +160,27 @@ class ClosedSamples:
     def scan(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> SampleBlock:
         """Samples of the given series with ``start_ms <= ts <= end_ms``; series without any are left out."""
         return self.scanner.scan(sids, start_ms, end_ms)
+
+    def open(self, sids: NDArray[np.int32], start_ms: int, end_ms: int, most: int) -> OpenedScan:
+        """The same, to be decoded part by part; beyond about ``most`` samples only their number is of use."""
+        return self.scanner.open(sids, start_ms, end_ms, most)
+
+
+def _look_up(
+    closed: Chunks,
+    sids: NDArray[np.int32],
+    ts: NDArray[np.int64],
+    found: NDArray[np.bool_],
+    values: NDArray[np.float64],
+) -> None:
+    """Mark the pairs that the chunks hold, and set their values."""
+    asked = np.flatnonzero(ts // BLOCK_MS == closed.block)
+    asked = asked[places(closed.sids, sids[asked]) >= 0]
+    own = closed.only(np.unique(sids[asked]))
+    held_sid, held_ts, held = own.rows()
+    start = closed.block * BLOCK_MS
+    keys = np.searchsorted(own.sids, held_sid).astype(np.int64) * BLOCK_MS + held_ts - start
+    wanted = places(own.sids, sids[asked]) * BLOCK_MS + ts[asked] - start
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    hit = keys[at] == wanted
+    found[asked[hit]], values[asked[hit]] = True, held[at[hit]]

@@ -1,8 +1,13 @@
 """Tables of the telemetry file. Rows that age are kept in one table a day, so that retention is DROP.
 
-DELETE would bloat the file by half and give nothing back. ``head_<n>`` holds the samples of the open
-two-hour block ``n`` in arrival order; ``samples_<day>`` closed ones, ordered by (series, time) in each run;
-``seen_<day>`` first and last sample of each series in it.
+DELETE would bloat the file by half and give nothing back.
+
+``head_<n>`` holds the samples of the open two-hour block ``n`` in arrival order. ``samples_<day>`` those that came
+late for blocks which were closed by then, or were closed by a version before chunks; ``seen_<day>`` first and last
+sample of each series in it. Both kinds of rows become chunks at idle times (``compaction.py``).
+``chunks_<day>`` holds what is closed: a row a (series, block) with first and last time, number of samples, codec,
+clock and values; ``clocks_<day>`` the times, a row a (block, clock), shared by the series that have the same ones.
+The two BLOBs are columns of ``codec.py``. A sample is in one of these places only.
 """
 
 from __future__ import annotations
@@ -31,6 +36,9 @@ PARTITIONED = {
     "head": "sid INTEGER, ts BIGINT, val DOUBLE, nan BIGINT",
     "samples": "sid INTEGER, ts BIGINT, val DOUBLE, nan BIGINT",
     "seen": "sid INTEGER, first BIGINT, last BIGINT",
+    "chunks": "block INTEGER, sid INTEGER, t_min BIGINT, t_max BIGINT, n INTEGER, codec UTINYINT, clock INTEGER, "
+    "val BLOB",
+    "clocks": "block INTEGER, clock INTEGER, n INTEGER, codec UTINYINT, ts BLOB",
     "exemplars": "series VARCHAR, labels VARCHAR, ts BIGINT, bits BIGINT",
     "histograms": "series VARCHAR, ts BIGINT, payload BLOB",
     "logs": "ns BIGINT, severity INTEGER, severity_text VARCHAR, service VARCHAR, body VARCHAR, resource VARCHAR, "

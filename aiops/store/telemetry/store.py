@@ -28,6 +28,7 @@ from aiops.store.telemetry.head import BlockSource, Head, SampleCounts, SampleSo
 from aiops.store.telemetry.journal import Journal
 from aiops.store.telemetry.labels import NEVER_LAST, SeriesIndex
 from aiops.store.telemetry.log_templates import LogTemplates
+from aiops.store.telemetry.opened import OpenedScan
 from aiops.store.telemetry.retention import Dropped, Retention
 from aiops.store.telemetry.schema import DAY_MS, Partitions
 from aiops.store.telemetry.signals import Listener, Signals
@@ -264,6 +265,12 @@ class TelemetryStore:
     def scan(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal) -> SampleBlock:
         """Samples with ``start_ms <= ts <= end_ms`` of series that match and lie in the principal's scope."""
         return self._stored.scan(self._index.select(matchers, principal, start_ms, end_ms), start_ms, end_ms)
+
+    def open_scan(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal, most: int
+    ) -> OpenedScan:
+        """The same, to be decoded part by part; beyond about ``most`` samples only their number is of use."""
+        return self._stored.open(self._index.select(matchers, principal, start_ms, end_ms), start_ms, end_ms, most)
 
     def select_series(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal

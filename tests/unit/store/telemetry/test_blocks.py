@@ -16,8 +16,10 @@ from aiops.core.ports import Collected
 from aiops.core.principal import LOCAL
 from aiops.core.series import METRIC_NAME, Matcher, MatchOp, SampleBlock, labels_of
 from aiops.settings import StoreSettings
-from aiops.store.telemetry.blocks import BlockCache, Run, joined
+from aiops.store.telemetry.blocks import BlockCache
 from aiops.store.telemetry.database import TelemetryDatabase
+from aiops.store.telemetry.opened import OpenedScan
+from aiops.store.telemetry.runs import Run
 from aiops.store.telemetry.schema import BLOCK_MS
 from aiops.store.telemetry.store import TelemetryStore
 from tests.unit.store.telemetry.conftest import NOW, Hands
@@ -45,11 +47,11 @@ def test_runs_are_joined_in_order(sets: list[list[tuple[int, int]]], low: int, h
         ts = np.array([t for _, t in fresh], np.int64)
         runs.append(Run.of(0, sid, ts, (ts * 10.0 + sid).astype(np.float64)).cut(start, end))
     wanted = np.array([1, 2, 5], np.int32)
-    total, ts, values = joined(wanted, runs)
+    block = OpenedScan(SERIES, wanted, runs, start, end).block()
     expected = sorted((s, t) for s, t in seen if s in (1, 2, 5) and start <= t <= end)
-    assert total.tolist() == [sum(s == w for s, _ in expected) for w in (1, 2, 5)]
-    assert ts.tolist() == [t for _, t in expected]
-    assert values.tolist() == [t * 10.0 + s for s, t in expected]
+    assert block.labels == tuple(SERIES[s] for s in dict.fromkeys(s for s, _ in expected))
+    assert block.ts.tolist() == [t for _, t in expected]
+    assert block.values.tolist() == [t * 10.0 + s for s, t in expected]
 
 
 def test_series_of_equal_length_that_lie_in_different_runs() -> None:
@@ -59,14 +61,14 @@ def test_series_of_equal_length_that_lie_in_different_runs() -> None:
 
     for late in range(3):
         runs = [run((0, 1)), run((0, 2), (1, 2)), run((1, 3))]
-        total, ts, values = joined(np.array([0, 1], np.int32), runs[late:] + runs[:late])
-        assert total.tolist() == [2, 2]
-        assert ts.tolist() == values.tolist() == [1, 2, 2, 3]
+        block = OpenedScan(SERIES, np.array([0, 1], np.int32), runs[late:] + runs[:late], 0, 9).block()
+        assert block.offsets.tolist() == [0, 2, 4]
+        assert block.ts.tolist() == block.values.tolist() == [1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("per_series", [1, 30, 240])
 @pytest.mark.parametrize("regular", [True, False])
-def test_every_way_of_copying_gives_the_same(per_series: int, regular: bool) -> None:
+def test_a_window_of_two_runs(per_series: int, regular: bool) -> None:
     rng = np.random.default_rng(3)
     sid = np.repeat(np.arange(40, dtype=np.int32), per_series)
     ts = np.tile(np.arange(per_series, dtype=np.int32) * 10, 40)
@@ -76,13 +78,12 @@ def test_every_way_of_copying_gives_the_same(per_series: int, regular: bool) -> 
     runs = [Run.of(1000, sid, ts, values), Run.of(9000, sid, ts, values + 1)]
     high = 9000 + per_series * 5
     for wanted in (np.arange(40, dtype=np.int32), np.array([3, 4, 39, 77], np.int32)):
-        total, got_ts, got = joined(wanted, [run.cut(1010, high) for run in runs])
+        block = OpenedScan(SERIES, wanted, [run.cut(1010, high) for run in runs], 1010, high).block()
         rows = [(s, 1000 + t, v) for s, t, v in zip(sid.tolist(), ts.tolist(), values.tolist(), strict=True)]
         rows += [(s, t + 8000, v + 1) for s, t, v in rows]
         rows = sorted(r for r in rows if r[0] in wanted and 1010 <= r[1] <= high)
-        assert got_ts.tolist() == [t for _, t, _ in rows]
-        assert got.tolist() == [v for _, _, v in rows]
-        assert int(total.sum()) == len(rows)
+        assert block.ts.tolist() == [t for _, t, _ in rows]
+        assert block.values.tolist() == [v for _, _, v in rows]
 
 
 def append(store: TelemetryStore, pairs: list[tuple[int, int]], bias: float = 0.0) -> None:

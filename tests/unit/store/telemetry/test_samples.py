@@ -111,7 +111,7 @@ def test_closed_blocks_are_compacted_with_nothing_lost(store: TelemetryStore, cl
 
     store.database.when_idle(wait)
     assert done.wait(10)
-    assert store._partitions.numbers("samples")
+    assert store._partitions.numbers("chunks")
     assert everything(store) == before
     assert store.append(Collected(samples=SampleBlock.at(NOW - 20, [(s, 0.0) for s in series]))).duplicates == 50
 

@@ -1,0 +1,195 @@
+"""Compaction: rows of closed blocks become compressed chunks, at the idle times of the writer thread.
+
+A block is read and encoded by ranges of series, so that memory does not grow with the number of series, and all of it
+is moved in one transaction. Late samples of a block that has chunks are merged into it: the block is written anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from aiops.store.telemetry import chunks as chunk_rows
+from aiops.store.telemetry.chunks import Chunks
+from aiops.store.telemetry.codec import CODECS, Codec
+from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.runs import Run
+from aiops.store.telemetry.scan import Scanner, plain, values_of
+from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions, table
+
+log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 2_000_000
+LATE_SHARE = 20
+"""Late samples are merged when they are at least one in so many of their block's ..."""
+LATE_AGE_MS = 600_000
+"""... or so long after the first of them was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One closed block: the tables that hold rows of it, and whether it has chunks already."""
+
+    block: int
+    tables: tuple[str, ...]
+    merges: bool
+
+
+class Compaction:
+    """Compacts one database. For the writer thread only."""
+
+    def __init__(self, database: TelemetryDatabase, partitions: Partitions, scanner: Scanner) -> None:
+        self._database = database
+        self._partitions = partitions
+        self._scanner = scanner
+        self._waiting: dict[int, int] = {}
+
+    def step(self, open_from: int) -> bool:
+        """Compact one block before ``open_from``, where there is one that needs it; true when another may be left."""
+        heads = [n for n in self._partitions.numbers("head") if n < open_from]
+        if not heads and not self._partitions.numbers("samples"):
+            return False
+        codec = CODECS.compiled()
+        if codec is None:
+            return False
+        with self._database.read() as con:
+            work = self._next(con, heads, open_from)
+            if work is None:
+                return False
+            made = self._encoded(con, work, codec)
+        self._scanner.epoch += 1
+        try:
+            self._database.transaction(lambda tx: self._move(tx, work, made))
+        finally:
+            self._scanner.epoch += 1
+        return True
+
+    # ------------------------------------------------------------------ what is to be done
+
+    def _next(self, con: duckdb.DuckDBPyConnection, heads: list[int], open_from: int) -> _Work | None:
+        if heads:
+            return self._work(con, heads[0])
+        now = self._database.clock()
+        for day in self._partitions.numbers("samples"):
+            got = con.execute(
+                f"SELECT CAST(floor(ts / {BLOCK_MS}) AS BIGINT) AS block, count(*) FROM {table('samples', day)} "  # noqa: S608
+                "GROUP BY ALL ORDER BY ALL"
+            ).fetchall()
+            for block, late in got:
+                if block >= open_from:
+                    continue
+                since = self._waiting.setdefault(block, now)
+                if late * LATE_SHARE >= self._closed_samples(con, block) or now - since >= LATE_AGE_MS:
+                    return self._work(con, block)
+            if not got:
+                return _Work(day * (DAY_MS // BLOCK_MS), (table("samples", day),), merges=False)
+        return None
+
+    def _work(self, con: duckdb.DuckDBPyConnection, block: int) -> _Work:
+        names = tuple(self._scanner.tables(block * BLOCK_MS, (block + 1) * BLOCK_MS - 1))
+        return _Work(block, names, self._closed_samples(con, block) > 0)
+
+    def _closed_samples(self, con: duckdb.DuckDBPyConnection, block: int) -> int:
+        day = _day(block)
+        if day not in self._partitions.numbers("chunks"):
+            return 0
+        row = con.execute(f"SELECT sum(n) FROM {table('chunks', day)} WHERE block = {block}").fetchone()  # noqa: S608
+        return int(row[0] or 0) if row else 0
+
+    # ------------------------------------------------------------------ encoding
+
+    def _encoded(self, con: duckdb.DuckDBPyConnection, work: _Work, codec: Codec) -> list[Chunks]:
+        within = f"ts BETWEEN {work.block * BLOCK_MS} AND {(work.block + 1) * BLOCK_MS - 1}"
+        union = " UNION ALL ".join(f"SELECT sid FROM {name} WHERE {within}" for name in work.tables)  # noqa: S608
+        counted = con.execute(f"SELECT sid, count(*) AS n FROM ({union}) GROUP BY sid ORDER BY sid").fetchnumpy()  # noqa: S608
+        sids, counts = plain(counted["sid"]), plain(counted["n"])
+        if work.merges:
+            got = con.execute(
+                f"SELECT sid, n FROM {table('chunks', _day(work.block))} WHERE block = {work.block}"  # noqa: S608
+            ).fetchnumpy()
+            sids, counts = _summed(sids, counts, plain(got["sid"]), plain(got["n"]))
+        return [self._range(con, work, codec, within, low, high) for low, high in _ranges(sids, counts)]
+
+    def _range(
+        self, con: duckdb.DuckDBPyConnection, work: _Work, codec: Codec, within: str, low: int, high: int
+    ) -> Chunks:
+        picked = f"sid BETWEEN {low} AND {high}"
+        rows = " UNION ALL ".join(
+            f"SELECT sid, CAST(ts - {work.block * BLOCK_MS} AS INTEGER) AS at, val, nan FROM {name} "  # noqa: S608
+            f"WHERE {within} AND {picked}"
+            for name in work.tables
+        )
+        got = con.execute(rows).fetchnumpy()
+        sid, at, values = plain(got["sid"]), plain(got["at"]), values_of(got)
+        if work.merges:
+            day, blocks = _day(work.block), (work.block, work.block)
+            for closed in chunk_rows.read(con, table("chunks", day), table("clocks", day), blocks, f" AND {picked}"):
+                held, ts, before = closed.rows()
+                sid = np.concatenate([held, sid])
+                at = np.concatenate([(ts - work.block * BLOCK_MS).astype(np.int32), at])
+                values = np.concatenate([before, values])
+        return chunk_rows.encode(work.block, Run.of(work.block * BLOCK_MS, sid, at, values), codec)
+
+    # ------------------------------------------------------------------ moving
+
+    def _move(self, tx: Transaction, work: _Work, made: list[Chunks]) -> None:
+        day = _day(work.block)
+        chunks = self._partitions.ensure(tx.con, "chunks", day)
+        clocks = self._partitions.ensure(tx.con, "clocks", day)
+        if work.merges:
+            tx.con.execute(f"DELETE FROM {chunks} WHERE block = {work.block}")  # noqa: S608
+            tx.con.execute(f"DELETE FROM {clocks} WHERE block = {work.block}")  # noqa: S608
+        clock = 0
+        for part in made:
+            chunk_rows.write(tx.con, chunks, clocks, part, clock)
+            clock += len(part.clock_counts)
+        gone = []
+        head, late = table("head", work.block), table("samples", day)
+        if head in work.tables:
+            tx.con.execute(f"DROP TABLE {head}")
+            gone.append(("head", work.block))
+        if late in work.tables:
+            tx.con.execute(
+                f"DELETE FROM {late} WHERE ts BETWEEN {work.block * BLOCK_MS} AND {(work.block + 1) * BLOCK_MS - 1}"  # noqa: S608
+            )
+            if tx.con.execute(f"SELECT 1 FROM {late} LIMIT 1").fetchone() is None:  # noqa: S608
+                for kind in ("samples", "seen"):
+                    tx.con.execute(f"DROP TABLE IF EXISTS {table(kind, day)}")
+                    gone.append((kind, day))
+
+        def committed() -> None:
+            self._partitions.added("chunks", day)
+            self._partitions.added("clocks", day)
+            for kind, number in gone:
+                self._partitions.dropped(kind, number)
+            self._scanner.blocks.drop(work.block)
+            self._waiting.pop(work.block, None)
+
+        tx.on_commit.append(committed)
+
+
+def _day(block: int) -> int:
+    return block * BLOCK_MS // DAY_MS
+
+
+def _summed(
+    a: NDArray[np.int32], n: NDArray[np.int64], b: NDArray[np.int32], m: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    sids, at = np.unique(np.concatenate([a, b]), return_inverse=True)
+    counts = np.zeros(len(sids), np.int64)
+    np.add.at(counts, at, np.concatenate([n, m]))
+    return sids, counts
+
+
+def _ranges(sids: NDArray[np.int32], counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """First and last series of ranges that hold about :data:`ROWS_AT_ONCE` rows each."""
+    if not len(sids):
+        return []
+    number = (np.cumsum(counts) - counts) // ROWS_AT_ONCE
+    starts = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
+    ends = np.append(starts[1:], len(sids)) - 1
+    return list(zip(sids[starts].tolist(), sids[ends].tolist(), strict=True))
