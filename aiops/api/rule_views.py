@@ -12,7 +12,7 @@ from aiops.api.services import Component, ComponentState
 from aiops.core.errors import InvalidInput
 from aiops.core.principal import Principal
 from aiops.core.series import Matcher, MatchOp
-from aiops.incidents.routing import in_scope
+from aiops.incidents.matchers import in_scope
 from aiops.promql.matching import compile_regex
 from aiops.promql.parse import parse
 from aiops.rules.alerting import AlertState
