@@ -342,7 +342,6 @@ def vector(draw: st.DrawFn, depth: int = 0, size: int = 3) -> str:
                     st.builds("timestamp(+({}))".format, exact(depth, 1)),
                     st.builds("absent_over_time({})".format, ranged((*PLAIN, "nothing"), depth)),
                     st.builds("absent({})".format, selector((*PLAIN, "nothing"), depth)),
-                    st.builds('{{__name__=~"{}"}}'.format, st.sampled_from(["g|h", "[gh]", "g|k", "c.*"])),
                 )
             )
         case 14:
@@ -357,7 +356,8 @@ def rates(depth: int) -> st.SearchStrategy[str]:
 
 @st.composite
 def asks(draw: st.DrawFn) -> Ask:
-    query = draw(st.one_of(vector(), vector(), vector(), scalar(0)))
+    several = st.builds('{{__name__=~"{}"}}'.format, st.sampled_from(["g|h", "[gh]", "g|k", "c.*"]))
+    query = draw(either(*[vector()] * 6, scalar(0), several, st.builds("count({})".format, several)))
     start = draw(st.integers(0, 150)) * 15_000 + 7_000
     step = draw(st.sampled_from([15, 30, 60, 75, 300])) * 1000
     return Ask(query, start, start + draw(st.integers(0, 20)) * step, step)
