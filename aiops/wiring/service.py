@@ -49,8 +49,8 @@ from aiops.store.state.jobs import JobRepository
 from aiops.store.state.keys import KeyRepository
 from aiops.store.state.outbox import OutboxRepository
 from aiops.store.state.reports import ReportRepository
-from aiops.store.state.usage import UsageRepository
 from aiops.store.state.silences import SilenceRepository
+from aiops.store.state.usage import UsageRepository
 from aiops.wiring.assistant import assistant
 from aiops.wiring.chat import chat_surfaces
 from aiops.wiring.detection import detection_loop
@@ -123,14 +123,14 @@ class Service:
             keys.bootstrap_from(settings.server.bootstrap_key_file)
         self.outbox = OutboxRepository(state)
         self.notifiers: dict[str, Notifier[Any]] = plugins.all("connectors.notifiers", settings.receivers)
-        self.incidents = IncidentService(
         self.silences = Silences(SilenceRepository(state), settings.incidents)
+        self.incidents = IncidentService(
             IncidentRepository(state),
             RootCauseAnalyser(self.querier, self.store, watch_list(settings.detection), settings.incidents),
             routes_of(settings.receivers, {name: type(found).pages for name, found in self.notifiers.items()}),
             settings.incidents,
-        )
             mutes=Muting(self.silences.active, settings.incidents),
+        )
         life.on_stop(self.incidents.stop)
         meters = self._own.meters if self._own else None
         self.rules = rules_of(settings, self.engine, self.store, self.incidents, meters)
