@@ -20,8 +20,11 @@ from aiops.core.errors import AiopsError, ConfigError, Forbidden, QueryError, Tr
 from aiops.core.incident import Alert
 from aiops.core.ports import AnomalySink, Clock, MetricQuerier, system_clock
 from aiops.incidents.episodes import Narrow, alert_of
+from aiops.incidents.ledger import Ledger
+from aiops.incidents.memory import Documents, Memory
 from aiops.incidents.readings import Reader, Readings
-from aiops.incidents.thresholds import Policy, calibrate
+from aiops.incidents.tails import calibrate
+from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry, watch_list
 from aiops.incidents.watched import WARM_UP_STEPS, DetectionStatus, GroupStatus, WatchedGroup, entries_of, ripe
 from aiops.models.serving import Scorer
@@ -34,12 +37,14 @@ MAX_POINTS = 20_160
 """Longest training window in steps: fourteen days of minutes."""
 MAX_CATCH_UP = 240
 """Steps read at most after a pause; older ones are let go."""
+KEEP_MS = 600_000
+"""Live counts are written at most this often, and at a stop."""
 LOOK_EVERY = 10
 """Steps between two looks for another champion, new metrics and new series."""
 
 
-class EpisodeRepository(Protocol):
-    """Open episodes, kept so that a restart does not tell of them again."""
+class EpisodeRepository(Documents, Protocol):
+    """Open episodes and small documents, kept so that a restart goes on where it stopped."""
 
     def save_anomalies(self, anomalies: Sequence[Anomaly]) -> None: ...
 
@@ -90,8 +95,11 @@ class DetectionLoop:
         entries = watch_list(settings) if watch is None else tuple(watch)
         if len({(e.step_ms, e.metric) for e in entries}) != len(entries):
             raise ConfigError("Two entries of detection.watch have the same name or query.")
+        self._memory = Memory(repository)
+        self._ledger = Ledger(incidents.false_alarms_per_day, clock())
+        self._kept_ms = clock()
         self._groups = [
-            WatchedGroup(step, tuple(e for e in entries if e.step_ms == step), self._policy, narrow)
+            WatchedGroup(step, tuple(e for e in entries if e.step_ms == step), self._policy, self._ledger, narrow)
             for step in sorted({entry.step_ms for entry in entries})
         ]
         self._unsent: dict[str, Alert] = {}
@@ -139,6 +147,10 @@ class DetectionLoop:
         for thread in self._threads:
             thread.join(30)
         self._threads.clear()
+        try:
+            self._keep(self._clock(), now=True)
+        except TransientError as error:
+            log.warning("what detection has counted could not be kept: %s", error)
 
     def _run(self) -> None:
         try:
@@ -189,7 +201,14 @@ class DetectionLoop:
 
     def restore(self) -> bool:
         """Serve the registry's champions and take up the episodes that were open; true if every group has one."""
+        now = self._clock()
+        with self._stepping:
+            self._ledger = self._memory.ledger(self._ledger.per_day, now)
+            for group in self._groups:
+                group.ledger = self._ledger
         found = [self._restore_group(group) for group in self._groups]
+        for group in self._groups:
+            group.take_live(self._memory.live(group.model, [one.id for one in group.series], now))
         self._share_budget()
         return all(found)
 
@@ -201,11 +220,16 @@ class DetectionLoop:
             return False
         if served is None or served.state.step_ms != group.step_ms:
             return False
+        late = self._memory.joined(group.model, served.reference)
         with self._stepping:
             first = group.judge is None
-            if not group.install(served.state, self._watched(group)):
+            state = served.state
+            group.joined = set()
+            if late is not None and late.step_ms == state.step_ms and set(late.arrays) == set(state.arrays):
+                state, group.joined = state.concat(late), set(late.series_ids)
+            if not group.install(state, self._watched(group)):
                 return False
-            self._scorer.serve(group.model, served.state, served.reference, served.last_ms)
+            self._scorer.serve(group.model, state, served.reference, served.last_ms)
             closed = self._closed(group, self._clock())
             group.last_ms = max(served.last_ms, closed - WARM_UP_STEPS * group.step_ms)
             if first:
@@ -273,6 +297,8 @@ class DetectionLoop:
             self._scorer.serve(group.model, trained.state, trained.reference, trained.end_ms)
             group.install(trained.state, self._watched(group))
             group.last_ms, group.judged_ms = trained.end_ms, max(group.judged_ms, trained.end_ms)
+            group.joined = set()
+        self._memory.forget_joined(group.model)
         self._share_budget()
 
     def _window(self, group: WatchedGroup, now_ms: int) -> tuple[int, int]:
@@ -289,7 +315,7 @@ class DetectionLoop:
             fleet = sum(len(group.series) for group in self._groups)
             for group in self._groups:
                 if group.judge is not None:
-                    group.judge.set_fleet(fleet)
+                    group.judge.set_rate(self._ledger.rate(group.step_ms, fleet, self._clock()))
 
     # ---------------------------------------------------------------- steps
 
@@ -313,8 +339,22 @@ class DetectionLoop:
                 changed |= group.judge_steps(readings, self._scorer)
                 group.note_new(readings, self._settings.max_series - len(group.series))
         self._tell(changed)
+        self._keep(now_ms, now=False)
         self._look_around(now_ms)
         return list(changed.values())
+
+    def _keep(self, now_ms: int, *, now: bool) -> None:
+        """Write the ledger and live counts, and share what is left of the budget."""
+        if not now and now_ms - self._kept_ms < KEEP_MS:
+            return
+        self._kept_ms = now_ms
+        with self._stepping:
+            self._share_budget()
+            self._memory.save_ledger(self._ledger)
+            for group in self._groups:
+                if group.judge is not None:
+                    ids = [one.id for one in group.series]
+                    self._memory.save_live(group.model, ids, group.judge.drift.live, now_ms)
 
     def _tell(self, changed: dict[str, Anomaly]) -> None:
         """Save, then submit. What cannot be delivered now is delivered with the next step, in its latest form."""
@@ -388,7 +428,11 @@ class DetectionLoop:
                     for key in due:
                         group.warming[key] = now_ms + self._settings.min_points * group.step_ms // 4
                     if state is not None:
-                        group.install(self._scorer.join(group.model, state), self._watched(group))
+                        everything = self._scorer.join(group.model, state)
+                        group.install(everything, self._watched(group))
+                        group.joined |= set(ids)
+                        late = everything.select(sorted(group.joined))
+                        self._memory.save_joined(group.model, self._reference(group), late)
                         joined += len(ids)
         self._share_budget()
         return joined

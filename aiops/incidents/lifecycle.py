@@ -326,8 +326,9 @@ class IncidentService:
         self._save(changed, [_notification(name, NotificationEvent.UPDATED, changed, now) for name in due])
         self._repeated |= {(incident.id, name): now for name in due}
 
-    def _tell(self, incident: Incident, event: NotificationEvent, now: int) -> None:
-        self._save(incident, [_notification(name, event, incident, now) for name in incident.told])
+    def _tell(self, incident: Incident, event: NotificationEvent, now: int, known_to: Sequence[str] = ()) -> None:
+        names = (name for name in incident.told if name not in known_to)
+        self._save(incident, [_notification(name, event, incident, now) for name in names])
 
     def _last_told(self, incident: Incident) -> int:
         times = (e.time_ms for e in reversed(incident.timeline) if e.event in ("told", "update told"))
@@ -338,10 +339,10 @@ class IncidentService:
         base = int(self._settings.resolve_timeout_s * 200)
         return min(base << min(transitions.flaps(incident, now - 3_600_000), 6), max(base, 1_800_000))
 
-    def _end(self, incident: Incident, now: int, actor: str, why: str) -> Incident:
+    def _end(self, incident: Incident, now: int, actor: str, why: str, known_to: Sequence[str] = ()) -> Incident:
         changed = replace(incident, status=IncidentStatus.RESOLVED, resolved_ms=now)
         changed = transitions.noted(changed, now, actor, "resolved", why)
-        self._tell(changed, NotificationEvent.RESOLVED, now)
+        self._tell(changed, NotificationEvent.RESOLVED, now, known_to)
         return changed
 
     # ---------------------------------------------------------------- memory
@@ -383,8 +384,11 @@ class IncidentService:
             raise NotFound(f"There is no incident '{incident_id}'.")
         return incident
 
-    def acknowledge(self, incident_id: str, principal: Principal) -> Incident:
-        """Take it on. Repeating does nothing; raises ``Conflict`` once it is over."""
+    def acknowledge(self, incident_id: str, principal: Principal, *, known_to: Sequence[str] = ()) -> Incident:
+        """Take it on. Repeating does nothing; raises ``Conflict`` once it is over.
+
+        ``known_to`` are receivers that need not be told, as it happened there.
+        """
         with self._lock:
             incident = self._active(incident_id, principal)
             if incident.status is IncidentStatus.ACKNOWLEDGED and incident.assignee == principal.name:
@@ -392,14 +396,28 @@ class IncidentService:
             now = self._clock()
             changed = replace(incident, status=IncidentStatus.ACKNOWLEDGED, assignee=principal.name)
             changed = transitions.noted(changed, now, principal.name, "acknowledged")
-            self._tell(changed, NotificationEvent.ACKNOWLEDGED, now)
+            self._tell(changed, NotificationEvent.ACKNOWLEDGED, now, known_to)
             return changed
 
-    def resolve(self, incident_id: str, principal: Principal, reason: str = "") -> Incident:
+    def resolve(
+        self, incident_id: str, principal: Principal, reason: str = "", *, known_to: Sequence[str] = ()
+    ) -> Incident:
         """Close it by hand; repeats of signals that still fire do not open it again."""
         with self._lock:
             incident = self._active(incident_id, principal)
-            return self._end(incident, self._clock(), principal.name, reason[:NOTE_CAP])
+            return self._end(incident, self._clock(), principal.name, reason[:NOTE_CAP], known_to)
+
+    def assign(self, incident_id: str, assignee: str, principal: Principal) -> Incident:
+        """Name who works on it; an empty name means nobody. Repeating does nothing."""
+        with self._lock:
+            incident = self._active(incident_id, principal)
+            name = assignee.strip()[:200]
+            if name == incident.assignee:
+                return incident
+            changed = replace(incident, assignee=name)
+            changed = transitions.noted(changed, self._clock(), principal.name, "assigned", f"to {name or 'nobody'}")
+            self._save(changed)
+            return changed
 
     def note(self, incident_id: str, principal: Principal, text: str) -> Incident:
         """Add a person's words to the timeline."""

@@ -1,7 +1,8 @@
 """What is watched: the default list, and the entries a user sets instead.
 
 Rate, errors and duration per service by OpenTelemetry's names in Prometheus form; saturation per host by
-node_exporter's; containers, connection pools and queues. Every query aggregates, so that its result is a gauge,
+node_exporter's; containers, connection pools and queues; operations, calls and log lines by
+:mod:`aiops.incidents.signal_watch`. Every query aggregates, so that its result is a gauge,
 rate, ratio or quantile, never a raw counter, and keeps the ``simulated`` label.
 """
 
@@ -12,6 +13,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from aiops.incidents.signal_watch import SIGNAL_ENTRIES
 from aiops.settings import DetectionSettings
 
 KINDS = ("latency", "errors", "traffic", "saturation", "cost", "other")
@@ -179,7 +181,7 @@ def default_watch(step_ms: int, rate_window_ms: int) -> tuple[WatchEntry, ...]:
     window = f"[{length // 1000}s]" if length % 1000 == 0 else f"[{length}ms]"
     return tuple(
         WatchEntry(name, query.replace("[W]", window), step_ms, kind, direction, unit, needs, least, share)
-        for name, query, kind, direction, unit, needs, least, share in _DEFAULTS
+        for name, query, kind, direction, unit, needs, least, share in (*_DEFAULTS, *SIGNAL_ENTRIES)
     )
 
 

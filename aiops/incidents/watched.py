@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from aiops.core.anomaly import Anomaly, Batch, Scores, State
+from aiops.incidents.drift import Live, carried
 from aiops.incidents.episodes import Narrow, Series, begin, carry_on, direction_of
+from aiops.incidents.ledger import Ledger
 from aiops.incidents.readings import Readings, series_of
-from aiops.incidents.thresholds import Judge, Policy, tail_of
+from aiops.incidents.tails import tail_of
+from aiops.incidents.thresholds import Judge, Policy
 from aiops.incidents.watch import WatchEntry
 from aiops.models.serving import Scorer
 
@@ -52,11 +55,14 @@ class WatchedGroup:
         last_ms: the step that the model in service has seen last.
         judged_ms: the step judged last; steps up to it only move a fresh state on.
         warming: series id to the time at which to look again whether it has enough points.
+        joined: series that joined the model after its training.
+        offsets: series id to how far people's marks have moved its threshold.
     """
 
     step_ms: int
     entries: tuple[WatchEntry, ...]
     policy: Policy
+    ledger: Ledger
     narrow: Narrow | None = None
     present: tuple[WatchEntry, ...] = ()
     series: list[Series] = field(default_factory=list)
@@ -66,6 +72,8 @@ class WatchedGroup:
     last_ms: int = 0
     judged_ms: int = 0
     steps: int = 0
+    joined: set[str] = field(default_factory=set)
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -96,11 +104,27 @@ class WatchedGroup:
             for row, one in enumerate(series):
                 if (old := before.get(one.id)) is not None:
                     judge.run[row], judge.quiet[row] = self.judge.run[old], self.judge.quiet[old]
+            ids = [one.id for one in series]
+            judge.drift.take(carried(self.judge.drift.live, before, ids, self.judge.tail, tail))
         judge.reopen(np.array([row for row, s in enumerate(series) if s.id in self.anomalies], np.int64))
         self.series, self.judge = series, judge
+        self.move_thresholds(self.offsets)
         for key in state.series_ids:
             self.warming.pop(key, None)
         return True
+
+    def take_live(self, live: Live) -> None:
+        """Go on from the live counts of an earlier process."""
+        if self.judge is not None:
+            self.judge.drift.take(live)
+            self.judge.refresh()
+
+    def move_thresholds(self, offsets: Mapping[str, float]) -> None:
+        """Apply what people's marks say, by series id."""
+        self.offsets = offsets
+        if self.judge is not None:
+            self.judge.offset = np.array([offsets.get(one.id, 0.0) for one in self.series])
+            self.judge.refresh()
 
     def take_up(self, kept: Iterable[Anomaly]) -> None:
         """Go on with the episodes that were open before a restart; those of series not watched any more are ended
@@ -144,7 +168,9 @@ class WatchedGroup:
         assert judge is not None
         value, score = tick.values[:, 0].astype(np.float64), scores.score[:, 0].astype(np.float64)
         verdict = judge.step(score, value, scores.expected[:, 0].astype(np.float64))
-        p_value = judge.p_value(np.where(np.isfinite(score), score, 0.0))
+        self.ledger.record(now, len(verdict.opened))
+        busy = len(verdict.opened) or len(verdict.open)
+        p_value = judge.p_value(np.where(np.isfinite(score), score, 0.0)) if busy else np.ones(len(score))
         started = now - (self.policy.min_duration_steps - 1) * self.step_ms
         touched: dict[str, Anomaly] = {}
         for row in verdict.opened:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -22,12 +23,14 @@ from aiops.models.registry import CHALLENGER, ModelRegistry
 log = logging.getLogger(__name__)
 
 Calibrate = Callable[[NDArray[np.float32]], Mapping[str, NDArray[np.generic]]]
-"""Training scores [S, T], most of them out of sample, to arrays [S, ...] kept in the state."""
+"""Out-of-sample scores [S, T] of the training window to arrays [S, ...] kept in the state."""
 Progress = Callable[[float, str], None]
 """Share done in [0, 1], and what is going on."""
 
-FIT_SHARE = 2 / 3
-"""The first part of the window is fitted to calibrate on the rest, before all of it is fitted to serve."""
+FOLDS = 3
+"""Parts of the window; each is scored by a fit to the others, to calibrate, before all of it is fitted to serve."""
+CONTEXT_STEPS = 1024
+"""Steps before a part that its scores may look back on."""
 CHUNK_POINTS = 2_000_000
 HIGH_QUANTILE = 0.99
 HIGH_SHARE_LIMIT = 0.25
@@ -134,17 +137,34 @@ class Trainer:
         rows = max(1, CHUNK_POINTS // max(batch.values.shape[1], 1))
         states: list[State] = []
         scores: list[NDArray[np.float32]] = []
-        cut = round(batch.values.shape[1] * FIT_SHARE)
         for start in range(0, len(batch), rows):
             part = _rows(batch, start, start + rows)
             report(0.9 * start / len(batch), f"fitting {len(batch)} series")
-            scores.append(self._detector.score(self._detector.fit(_columns(part, cut)), part).score)
+            scores.append(held_out_scores(self._detector, part))
             states.append(self._detector.fit(part))
         joined = _join(states)
         score = np.concatenate(scores)
         extra = calibrate(score)
         state = State(joined.series_ids, joined.step_ms, {**joined.arrays, **extra}, joined.shared)
-        return state, output_checks(score, batch.mask, cut)
+        return state, output_checks(score, batch.mask, batch.values.shape[1] * (FOLDS - 1) // FOLDS)
+
+
+def held_out_scores(detector: Detector[Any], batch: Batch) -> NDArray[np.float32]:
+    """Scores [S, T], each by a fit that did not see it: a part of the window is hidden, the rest fitted.
+
+    A fit to the window's beginning alone would not do: it lacks the rhythms that only the whole window shows, and
+    with them the errors that they bring.
+    """
+    steps = batch.values.shape[1]
+    edges = [steps * k // FOLDS for k in range(FOLDS + 1)]
+    parts = []
+    for start, end in itertools.pairwise(edges):
+        hidden = batch.mask.copy()
+        hidden[:, start:end] = False
+        state = detector.fit(Batch(batch.values, hidden, batch.timestamps, batch.step_ms, batch.series_ids))
+        first = max(start - CONTEXT_STEPS, 0)
+        parts.append(detector.score(state, _columns(batch, first, end)).score[:, start - first :])
+    return np.concatenate(parts, axis=1)
 
 
 def output_checks(score: NDArray[np.float32], mask: NDArray[np.bool_], cut: int) -> dict[str, float]:
@@ -188,8 +208,8 @@ def _rows(batch: Batch, a: int, b: int) -> Batch:
     return Batch(batch.values[a:b], batch.mask[a:b], batch.timestamps, batch.step_ms, batch.series_ids[a:b])
 
 
-def _columns(batch: Batch, b: int) -> Batch:
-    return Batch(batch.values[:, :b], batch.mask[:, :b], batch.timestamps[:b], batch.step_ms, batch.series_ids)
+def _columns(batch: Batch, a: int, b: int) -> Batch:
+    return Batch(batch.values[:, a:b], batch.mask[:, a:b], batch.timestamps[a:b], batch.step_ms, batch.series_ids)
 
 
 def _join(states: list[State]) -> State:

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from aiops.core.anomaly import Batch, State
 from aiops.core.plugins import build
 from aiops.core.ports import Detector, PluginContext
-from aiops.incidents.thresholds import DAY_MS, Direction, Judge, Policy, Tail, calibrate, sustained, tail_of
+from aiops.incidents.ledger import DAY_MS
+from aiops.incidents.tails import RARITIES, Tail, calibrate, sustained, tail_of
+from aiops.incidents.thresholds import Direction, Judge, Policy
+from aiops.models.training import held_out_scores
 
 STEP = 60_000
 
@@ -24,7 +27,7 @@ def anywhere(size: int) -> Direction:
 
 
 def judge(size: int = 1, direction: Direction | None = None, duration: int = 3, resolve: int = 4) -> Judge:
-    tail = Tail(np.ones(size), np.full(size, 0.01), np.full(size, 0.2), np.zeros(size))
+    tail = Tail(np.ones(size), np.full(size, 0.01), np.full(size, 0.2), 0.2 * np.tile(RARITIES, (size, 1)))
     return Judge(tail, direction or anywhere(size), Policy(1.0, duration, resolve), STEP, size)
 
 
@@ -67,12 +70,13 @@ def test_microscopic_deviations_do_not_fire(value: float, fires: bool) -> None:
     assert ("o" in feed(judge(direction=direction), [50.0] * 5, value=value)) is fires
 
 
-@given(st.floats(0, 5), st.floats(1e-4, 0.1), st.floats(0.05, 3), st.floats(0, 0.5), st.floats(1e-9, 1e-4))
+@given(st.floats(0, 5), st.floats(1e-4, 0.1), st.floats(0.05, 3), st.floats(0.01, 0.5), st.floats(1e-9, 1e-4))
 def test_the_threshold_is_where_the_rate_is_the_share(
     level: float, rate: float, scale: float, shape: float, aim: float
 ) -> None:
-    tail = Tail(np.array([level]), np.array([rate]), np.array([scale]), np.array([shape]))
-    assert tail.rate_above(tail.threshold(aim))[0] == pytest.approx(min(aim, rate), rel=1e-6)
+    table = scale * np.expm1(shape * RARITIES[None]) / shape
+    tail = Tail(np.array([level]), np.array([rate]), np.array([scale]), table)
+    assert tail.rate_above(tail.threshold(aim))[0] == pytest.approx(min(aim, rate), rel=1e-6, abs=1e-12)
 
 
 def test_odd_training_scores_give_finite_thresholds() -> None:
@@ -115,8 +119,7 @@ def realised(kind: str, series: int, train: int, days: int, per_day: float) -> f
     def part(a: int, b: int) -> Batch:
         return Batch(values[:, a:b], np.ones((series, b - a), bool), times[a:b], STEP, ids)
 
-    cut = train * 2 // 3
-    seen = detector.score(detector.fit(part(0, cut)), part(0, train)).score
+    seen = held_out_scores(detector, part(0, train))
     tail = tail_of(state_of(calibrate(seen, 3, 8), series))
     state = detector.fit(part(0, train))
     scores = detector.score(state, part(train - 50, length))
