@@ -8,11 +8,10 @@ is refused where that cannot be done.
 
 from __future__ import annotations
 
-import ast
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import httpx
@@ -34,10 +33,15 @@ from aiops.core.series import (
     labels_of,
 )
 from aiops.core.untrusted import Untrusted
+from connectors.prometheus_answers import block, matcher_text, refusal
 
 METADATA_EVERY_MS = 3_600_000
 MIN_CHUNK_MS = 60_000
 MAX_ANSWER_BYTES = 512 * 1024 * 1024
+
+
+class _TooMuch(Exception):
+    """The server's sample limit."""
 
 
 class PrometheusOptions(PluginOptions):
@@ -94,6 +98,7 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
         self._puller: Any = None
         self._metadata_at_ms = -METADATA_EVERY_MS
         self._chunk_ms = int(options.chunk_s * 1000)
+        self._limits: dict[str, str] = {"timeout": f"{options.timeout_s:g}s"}
 
     def close(self) -> None:
         self._http.close()
@@ -180,7 +185,7 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
         try:
             answer = self._client().custom_query(query, params={"time": time_ms / 1000})
         except PrometheusApiClientException as error:
-            status, answer = _refusal(str(error))
+            status, answer = refusal(str(error))
             if isinstance(answer, dict) and "too many samples" in str(answer.get("error", "")):
                 raise _TooMuch from None
             raise self._failure(status, answer) from None
@@ -212,12 +217,24 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
 
     # ------------------------------------------------------------------ pass-through
 
+    def limited(self, *, lookback_ms: int = 0, timeout_s: float = 0.0) -> PrometheusSource:
+        """The same source whose queries look back so far and take no longer; 0 keeps what is set."""
+        other = copy(self)
+        other._limits = dict(self._limits)
+        if lookback_ms:
+            other._limits["lookback_delta"] = f"{lookback_ms}ms"
+        if 0 < timeout_s < self.options.timeout_s:
+            other._limits["timeout"] = f"{timeout_s:g}s"
+        return other
+
     def instant(self, query: str, time_ms: int, principal: Principal) -> QueryResult:
-        return self._result(self._ask("query", {"query": self._scoped(query, principal), "time": time_ms / 1000}))
+        parameters = {"query": self._scoped(query, principal), "time": time_ms / 1000}
+        return self._result(self._ask("query", {**parameters, **self._limits}))
 
     def range(self, query: str, start_ms: int, end_ms: int, step_ms: int, principal: Principal) -> QueryResult:
-        parameters = {"start": start_ms / 1000, "end": end_ms / 1000, "step": step_ms / 1000}
-        return self._result(self._ask("query_range", {"query": self._scoped(query, principal), **parameters}))
+        parameters: dict[str, Any] = {"start": start_ms / 1000, "end": end_ms / 1000, "step": step_ms / 1000}
+        parameters["query"] = self._scoped(query, principal)
+        return self._result(self._ask("query_range", {**parameters, **self._limits}))
 
     def series(
         self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, principal: Principal, limit: int = 0
@@ -304,7 +321,7 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
     def _match(self, selectors: Sequence[Sequence[Matcher]], principal: Principal) -> list[str]:
         scope = self._scope(principal)
         chosen = [[*matchers, *scope] for matchers in selectors] or ([list(scope)] if scope else [])
-        return ["{" + ",".join(map(_matcher_text, matchers)) + "}" for matchers in chosen if matchers]
+        return ["{" + ",".join(map(matcher_text, matchers)) + "}" for matchers in chosen if matchers]
 
     # ------------------------------------------------------------------ HTTP
 
@@ -340,6 +357,8 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
             kind = str(answer.get("errorType", ""))
             if kind in ("bad_data", "execution"):
                 return QueryError(said, kind=kind)
+            if kind in ("400", "422"):  # VictoriaMetrics names the status
+                return QueryError(said, kind="bad_data" if kind == "400" else "execution")
             if kind == "timeout":
                 return QueryError(said, kind="timeout")
             failure = TransientError if status >= 500 or kind in ("unavailable", "canceled") else PermanentError
@@ -370,55 +389,10 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
         try:
             data = answer["data"]
             kind = ResultType(data["resultType"])
-            block, text, left_out = _block(kind, data["result"])
+            samples, text, left_out = block(kind, data["result"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             raise self._garbage() from None
         if left_out:
             partial = True
             warnings.append(f"{left_out} series of native histograms were left out: they are not supported.")
-        return QueryResult(kind, block, text, tuple(warnings), infos, partial, sorted=kind is ResultType.VECTOR)
-
-
-def _refusal(text: str) -> tuple[int, Any]:
-    """Status and JSON body of the library's ``HTTP Status Code 422 (b'…')``."""
-    match = re.match(r"HTTP Status Code (\d+) \((.*)\)\Z", text, re.DOTALL)
-    if match is None:
-        return 0, None
-    try:
-        body = ast.literal_eval(match.group(2))
-        return int(match.group(1)), json.loads(body)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return int(match.group(1)), None
-
-
-class _TooMuch(Exception):
-    """The server's sample limit."""
-
-
-def _block(kind: ResultType, result: Any) -> tuple[SampleBlock, str, int]:
-    """(samples, string value, series left out)."""
-    if kind is ResultType.STRING:
-        return SampleBlock.at(_ms(result[0]), [((), math.nan)]), str(result[1]), 0
-    if kind is ResultType.SCALAR:
-        return SampleBlock.at(_ms(result[0]), [((), float(result[1]))]), "", 0
-    rows: list[tuple[Labels, list[int], list[float]]] = []
-    left_out = 0
-    for item in result:
-        points = [item["value"]] if "value" in item else item.get("values", [])
-        if "histogram" in item or "histograms" in item:
-            left_out += 1
-        if points:
-            labels = labels_of({str(k): str(v) for k, v in item["metric"].items()})
-            rows.append((labels, [_ms(p[0]) for p in points], [float(p[1]) for p in points]))
-    return SampleBlock.build(rows), "", left_out
-
-
-def _ms(seconds: Any) -> int:
-    return round(float(seconds) * 1000)
-
-
-def _matcher_text(matcher: Matcher) -> str:
-    plain = matcher.name.replace("_", "a").isalnum() and matcher.name.isascii() and not matcher.name[0].isdigit()
-    if plain:
-        return str(matcher)
-    return f"{json.dumps(matcher.name, ensure_ascii=False)}{str(matcher)[len(matcher.name) :]}"
+        return QueryResult(kind, samples, text, tuple(warnings), infos, partial, sorted=kind is ResultType.VECTOR)

@@ -94,7 +94,7 @@ def test_sends_the_text_verbatim(fake: Fake, make: Callable[..., PrometheusSourc
     result = source.instant(text, 1500, LOCAL)
     path, query, headers = fake.asked[0]
     assert path == "/api/v1/query"
-    assert query == {"query": [text], "time": ["1.5"]}
+    assert query == {"query": [text], "time": ["1.5"], "timeout": ["2s"]}
     assert headers["authorization"] == "Bearer s3cret"
     assert result.type is ResultType.VECTOR
     assert result.block.labels == ((("__name__", "up"), ("job", "a")),)
@@ -114,12 +114,39 @@ def test_reads_every_type_of_result(fake: Fake, make: Callable[..., PrometheusSo
     assert result.block.values.tolist() == [1.0, math.inf]
     assert result.partial
     assert "histogram" in result.warnings[0]
-    assert fake.asked[0][1] == {"query": ["x"], "start": ["0.0"], "end": ["60.5"], "step": ["60.5"]}
+    assert fake.asked[0][1] == {
+        "query": ["x"], "start": ["0.0"], "end": ["60.5"], "step": ["60.5"], "timeout": ["2s"],
+    }  # fmt: skip
     assert fake.asked[0][2]["authorization"].startswith("Basic ")
     fake.answer = lambda path, query: ok({"resultType": "scalar", "result": [1, "2.5"]})
     assert source.instant("2.5", 1000, LOCAL).block.values.tolist() == [2.5]
     fake.answer = lambda path, query: ok({"resultType": "string", "result": [1, "hi"]})
     assert source.instant("'hi'", 1000, LOCAL).text == "hi"
+
+
+def test_limits_of_one_request_are_passed_on(fake: Fake, make: Callable[..., PrometheusSource]) -> None:
+    fake.answer = lambda path, query: ok({"resultType": "scalar", "result": [1, "2.5"]})
+    source = make(fake.url)
+    source.limited(lookback_ms=90_000, timeout_s=0.5).instant("1", 1000, LOCAL)
+    assert {k: fake.asked[-1][1][k] for k in ("lookback_delta", "timeout")} == {
+        "lookback_delta": ["90000ms"], "timeout": ["0.5s"],
+    }  # fmt: skip
+    source.limited(timeout_s=60).range("1", 0, 1000, 1000, LOCAL)
+    source.instant("1", 1000, LOCAL)
+    for _, query, _ in fake.asked[-2:]:
+        assert (query["timeout"], query.get("lookback_delta")) == (["2s"], None)
+
+
+def test_what_a_server_leaves_out_is_told(fake: Fake, make: Callable[..., PrometheusSource]) -> None:
+    """VictoriaMetrics says ``isPartial`` beside ``data``; Thanos warns."""
+    found = {"resultType": "vector", "result": []}
+    source = make(fake.url)
+    fake.answer = lambda path, query: ok(found, isPartial=True)
+    assert source.instant("up", 1000, LOCAL).partial
+    fake.answer = lambda path, query: ok(found, warnings=["receive series from store-1: partial response: down"])
+    result = source.instant("up", 1000, LOCAL)
+    assert result.partial
+    assert result.warnings == ("receive series from store-1: partial response: down",)
 
 
 def test_scope_is_injected_or_refused(fake: Fake, make: Callable[..., PrometheusSource]) -> None:
