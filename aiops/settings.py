@@ -184,6 +184,21 @@ class WatchSettings(Section):
     """Nor is one smaller than this share of the expected value."""
 
 
+class SignalSettings(Section):
+    """Series and signals made of spans and log lines."""
+
+    series_limit: int = Field(20_000, ge=0)
+    """Counters and histograms made of spans and log templates, at most."""
+    templates_per_service: int = Field(1000, ge=1)
+    log_signals: bool = True
+    """Whether new, bursting and vanished log templates are anomalies."""
+    learning_s: float = Field(3600.0, ge=0)
+    """How long a service's log lines are known before a template can be new."""
+    new_least: int = Field(20, ge=1)
+    """Lines that a new template needs to be told of; of one of errors ``new_least_errors``."""
+    new_least_errors: int = Field(3, ge=1)
+
+
 class DetectionSettings(Section):
     enabled: bool = True
     step_s: float = 60.0
@@ -328,6 +343,7 @@ class Settings(BaseSettings):
     connectors: ConnectorSettings = ConnectorSettings()
     receivers: dict[str, ReceiverSettings] = Field(default_factory=dict)
     detection: DetectionSettings = DetectionSettings()
+    signals: SignalSettings = SignalSettings()
     incidents: IncidentSettings = IncidentSettings()
     agent: AgentSettings = AgentSettings()
     cost: CostSettings = CostSettings()

@@ -125,7 +125,7 @@ class _Trace:
         self.spans.append(
             Span(
                 self._id, span_id, parent, Untrusted(name), kind, start, end,
-                "unset" if ok else "error", resource_of(service), labels_of(attributes),
+                "unset" if ok else "error", resource_of(service), labels_of({**attributes, "aiops.sampled": "true"}),
             )
         )  # fmt: skip
 

@@ -25,6 +25,7 @@ from aiops.ingest.wire import Status
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 KINDS = ("internal", "internal", "server", "client", "producer", "consumer")
 STATUSES = ("unset", "ok", "error")
+TRACE_STATE_CAP = 512
 _NANO_LIMIT = (1 << 63) - 1
 _DEFAULT = DecodeLimits()
 _RESPONSES: dict[str, tuple[Any, str]] = {
@@ -117,6 +118,7 @@ def decode_traces(
                         STATUSES[span.status.code] if 0 <= span.status.code < len(STATUSES) else "unset",
                         resource,
                         attributes_of(span.attributes),
+                        span.trace_state[:TRACE_STATE_CAP],
                     )
                 )
     return Decoded(Collected(spans=tuple(spans)), rejections.count, rejections.text)

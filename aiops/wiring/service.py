@@ -59,6 +59,7 @@ from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.listening import listen
 from aiops.wiring.plugins import PluginFactory, focus_file
+from aiops.wiring.signals import log_signals, mine_logs, signal_series
 from aiops.wiring.telemetry import metric_querier, telemetry_store
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Service:
             self._observe()
         self.store = telemetry_store(settings, folder)
         life.on_stop(self.store.close)
+        mine_logs(settings, self.store)
         state = self._state = open_state(settings)
         life.on_stop(state.close)
         self.engine = PromqlEngine(self.store, settings.promql)
@@ -215,6 +217,7 @@ class Service:
         if self._own is not None:
             self._own.start(self.store)
             life.on_stop(self._own.stop)  # before the store closes
+        signal_series(self.settings, self.store, life)
         self.collector = Collector(self.store, {n: s for n, s in self.sources.items() if s.interval_s > 0})
         self.collector.start()
         life.on_stop(self.collector.stop)
@@ -223,6 +226,7 @@ class Service:
             self.outbox.release()
             self._job_rows.release()
         self.incidents.start()
+        log_signals(self.settings, self.store, self.incidents, life)
         self._dispatcher.start()
         refresher = Refresher(self.notifiers, self.incidents.told)
         refresher.start()

@@ -40,7 +40,7 @@ def mask(line: str) -> str:
 class Lines:
     """Lines of one service that share a template, or their text where they have none.
 
-    How many, their worst severity, first and last time (ns), the template's id, the latest line.
+    How many, their worst severity, first and last time (ns), the template's id, the first line.
     """
 
     service: str
@@ -64,16 +64,16 @@ def group(lines: Iterable[Lines], limit: int, templates: LogTemplates) -> list[L
         )
         key = line.service, id, text if not id else ""
         known = groups.get(key)
-        newest = line if known is None or line.last_ns > known.last_ns else known
+        oldest = line if known is None or line.first_ns < known.first_ns else known
         groups[key] = Lines(
             line.service,
             text,
             line.count + (known.count if known else 0),
             max(line.severity, known.severity if known else 0),
-            min(line.first_ns, known.first_ns if known else line.first_ns),
-            newest.last_ns,
+            oldest.first_ns,
+            max(line.last_ns, known.last_ns if known else line.last_ns),
             id,
-            newest.example,
+            oldest.example,
         )
     ranked = sorted(groups.values(), key=lambda g: (-g.count, g.service, g.body))[:limit]
     return [_pattern(g, templates) for g in ranked]

@@ -240,7 +240,7 @@ class Signals:
             for name in days:
                 con.execute(
                     "SELECT service, template_id, CASE WHEN template_id = '' THEN body ELSE '' END AS text, count(*), "  # noqa: S608
-                    f"max(severity), min(ns), max(ns), arg_max(body, ns), {who} FROM {name} "
+                    f"max(severity), min(ns), max(ns), arg_min(body, ns), {who} FROM {name} "
                     "WHERE ns >= ? AND ns < ? AND (? = '' OR service = ?) GROUP BY service, template_id, text"
                     f"{', resource, attributes' if principal.scope else ''} ORDER BY 4 DESC LIMIT {LINES_CAP}",
                     [start_ms * 1_000_000, end_ms * 1_000_000, service, service],
