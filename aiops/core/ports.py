@@ -22,7 +22,7 @@ from aiops.core.action import Action, ExecutionResult
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.cost import CostQuery, CostSeries, CostTable
 from aiops.core.evidence import Answer
-from aiops.core.incident import Alert, Incident, Notification
+from aiops.core.incident import Alert, Incident, IncidentUpdate, Notification
 from aiops.core.principal import Principal
 from aiops.core.query import Question
 from aiops.core.series import (
@@ -180,6 +180,9 @@ class Inbound:
 
     alerts: tuple[Alert, ...] = ()
     changes: tuple[ChangeEvent, ...] = ()
+    updates: tuple[IncidentUpdate, ...] = ()
+    heartbeats: tuple[Labels, ...] = ()
+    """Labels of alerts that fire always, such as ``Watchdog``: their absence is what tells."""
 
 
 class InboundParser(Plugin[OptionsT]):
@@ -341,6 +344,9 @@ class OpenScan(Protocol):
 @runtime_checkable
 class StreamedReader(MetricReader, Protocol):
     """A reader that need not hold all samples of a scan at once."""
+
+    def prepare(self) -> None:
+        """Make ready, which may take seconds; reads work before it, but are slow."""
 
     def open_scan(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal, most: int

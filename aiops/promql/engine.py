@@ -11,7 +11,7 @@ from copy import copy
 import numpy as np
 
 from aiops.core.errors import QueryError
-from aiops.core.ports import Clock, MetricQuerier, MetricReader, system_clock
+from aiops.core.ports import Clock, MetricQuerier, MetricReader, StreamedReader, system_clock
 from aiops.core.principal import Principal
 from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, ResultType, SampleBlock
 from aiops.promql.context import Grid, Kernels, Notes, Source
@@ -61,6 +61,8 @@ class PromqlEngine(MetricQuerier):
             from aiops.promql import kernels
 
             started = time.monotonic()
+            if isinstance(self.reader, StreamedReader):
+                self.reader.prepare()
             self._kernels = kernels.load()
             log.info("PromQL kernels are ready after %.1f s.", time.monotonic() - started)
         except Exception:

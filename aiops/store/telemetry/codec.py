@@ -85,8 +85,9 @@ class Codecs:
         return self._compiled
 
     @property
-    def failed(self) -> bool:
-        return self._failed
+    def ready(self) -> Codec | None:
+        """The compiled codec where it is made already; begins nothing."""
+        return self._compiled
 
     def _compile(self) -> None:
         import logging
@@ -140,7 +141,7 @@ PLAIN = Codec(
 
 def reader() -> Codec:
     """The compiled codec where it is ready, else :data:`PLAIN`."""
-    return CODECS.compiled() or PLAIN
+    return CODECS.ready or PLAIN
 
 
 # ------------------------------------------------------------------ NumPy

@@ -87,7 +87,7 @@ class Run:
         """A number for each series, the same for series that have the same times: int64 [K]."""
         known = self.known.get("groups")
         if known is None:
-            codec = CODECS.compiled()
+            codec = CODECS.ready
             if codec is None:
                 return np.arange(len(self.sids), dtype=np.int64)
             known = self.known["groups"] = codec.equal_times(self.ts, self.starts, self.ends)[0]

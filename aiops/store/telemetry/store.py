@@ -20,6 +20,7 @@ from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, Ser
 from aiops.store.telemetry import patterns
 from aiops.store.telemetry.archive import Archive
 from aiops.store.telemetry.closed import ClosedSamples
+from aiops.store.telemetry.codec import CODECS
 from aiops.store.telemetry.costs import Costs, check_table
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.exemplars import Exemplars
@@ -271,6 +272,10 @@ class TelemetryStore:
     ) -> OpenedScan:
         """The same, to be decoded part by part; beyond about ``most`` samples only their number is of use."""
         return self._stored.open(self._index.select(matchers, principal, start_ms, end_ms), start_ms, end_ms, most)
+
+    def prepare(self) -> None:
+        """Compile what decodes samples, or read it from Numba's cache; until then NumPy decodes."""
+        CODECS.compiled(wait=True)
 
     def select_series(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal

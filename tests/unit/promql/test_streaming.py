@@ -67,6 +67,9 @@ class Scan:
 
 
 class PartReader(MemoryReader):
+    def prepare(self) -> None:
+        pass
+
     def open_scan(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal, most: int
     ) -> Scan:
