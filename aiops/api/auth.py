@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -26,15 +26,15 @@ def services_of(request: Request) -> Services:
     return services
 
 
-def credential(request: Request) -> str:
-    """The key text from ``Authorization`` (Bearer, or Basic's password) or ``X-API-Key``; never from the URL.
+def credential(headers: Mapping[str, str]) -> str:
+    """The key text from ``authorization`` (Bearer, or Basic's password) or ``x-api-key``; never from the URL.
 
     Raises:
         Forbidden: a malformed ``Authorization`` header (unauthenticated).
     """
-    if key := request.headers.get("x-api-key"):
+    if key := headers.get("x-api-key"):
         return key.strip()
-    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    scheme, _, rest = headers.get("authorization", "").partition(" ")
     match scheme.lower():
         case "":
             return ""
@@ -55,16 +55,20 @@ def principal(request: Request) -> Principal:
         Forbidden: no key, or one that is not valid (401).
         LimitExceeded: too many requests, or too many failed sign-ins from this address.
     """
-    services = services_of(request)
-    caller = _identify(request, services)
+    return identify(services_of(request), request.headers, address_of(request))
+
+
+def identify(services: Services, headers: Mapping[str, str], address: str) -> Principal:
+    """The caller of a request, by its headers (or gRPC metadata). Raises as :func:`principal`."""
+    caller = _known(services, headers, address)
     services.rates.check(caller.name)
     return caller
 
 
-def _identify(request: Request, services: Services) -> Principal:
+def _known(services: Services, headers: Mapping[str, str], address: str) -> Principal:
     open_door = services.settings.server.auth == "none"
     try:
-        key = credential(request)
+        key = credential(headers)
     except Forbidden:
         if open_door:
             return LOCAL
@@ -77,7 +81,7 @@ def _identify(request: Request, services: Services) -> Principal:
     try:
         return services.keys.authenticate(key)
     except Forbidden:
-        services.rates.failed(address_of(request))
+        services.rates.failed(address)
         raise
 
 

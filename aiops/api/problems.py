@@ -1,4 +1,4 @@
-"""Errors as responses: RFC 9457 problem details, or Prometheus' error JSON on Prometheus' routes."""
+"""Errors as responses: RFC 9457 problem details, Prometheus' error JSON on its routes, plain text on Loki's."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ PROMETHEUS_PATHS = frozenset(
         "series", "labels", "metadata", "rules", "alerts", "write", "targets", "alertmanagers",
     )
 )  # fmt: skip
+LOKI_PREFIX = "/loki/"
 PROMETHEUS_PREFIXES = ("/api/v1/label/", "/api/v1/status/", "/api/v1/targets/")
 AUTHENTICATE = 'Bearer realm="aiops", Basic realm="aiops", charset="UTF-8"'
 DETAIL_CAP = 2000
@@ -111,6 +112,8 @@ def respond(path: str, problem: Problem) -> Response:
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = AUTHENTICATE
     text = f"{problem.detail} {problem.hint}".strip()[:DETAIL_CAP]
+    if path.startswith(LOKI_PREFIX):
+        return Response(f"{text}\n".encode("utf-8", "replace"), problem.status, headers, "text/plain; charset=utf-8")
     if is_prometheus_path(path):
         body: dict[str, object] = {"status": "error", "errorType": problem.error_type or "internal", "error": text}
         media_type = "application/json"

@@ -1,4 +1,4 @@
-"""The HTTP server on its thread, and the file by which the CLI finds it."""
+"""The HTTP server on its thread and the file by which the CLI finds it; OTLP over gRPC."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from aiops.wiring.lifetime import Lifetime
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from aiops.api.services import Services
 
 
 def listen(app: FastAPI, server: ServerSettings, folder: Path, lifetime: Lifetime) -> str:
@@ -53,3 +55,23 @@ def listen(app: FastAPI, server: ServerSettings, folder: Path, lifetime: Lifetim
     place.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
     lifetime.on_stop(lambda: place.unlink(missing_ok=True))
     return url
+
+
+def listen_for_otlp(services: Services, lifetime: Lifetime) -> None:
+    """Take OTLP over gRPC where ``server.otlp_grpc_port`` is set.
+
+    Raises ``ConfigError`` for a port that cannot be had, or without the extra that it needs.
+    """
+    server = services.settings.server
+    if not server.otlp_grpc_port or services.otlp is None:
+        return
+    try:
+        from aiops.api.otlp_grpc import OtlpGrpcServer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"server.otlp_grpc_port needs the package '{error.name}', which is not installed.",
+            hint="Install aiops-assistant[otlp-grpc].",
+        ) from error
+    receiver = OtlpGrpcServer(services, services.otlp)
+    lifetime.on_stop(receiver.stop)
+    receiver.start(server.host, server.otlp_grpc_port)

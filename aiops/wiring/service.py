@@ -36,6 +36,7 @@ from aiops.incidents.watch import watch_list
 from aiops.ingest.backfill import backfill_job
 from aiops.ingest.collector import Collector
 from aiops.jobs.queue import JobQueue
+from aiops.ingest.otlp_receiver import receiver_of
 from aiops.models.registry import ModelRegistry
 from aiops.promql.engine import PromqlEngine
 from aiops.rules.engine import rules_of
@@ -57,7 +58,7 @@ from aiops.wiring.detection import detection_loop
 from aiops.wiring.folder import open_state, writable
 from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
 from aiops.wiring.lifetime import Lifetime
-from aiops.wiring.listening import listen
+from aiops.wiring.listening import listen, listen_for_otlp
 from aiops.wiring.plugins import PluginFactory, focus_file
 from aiops.wiring.signals import log_signals, mine_logs, signal_series
 from aiops.wiring.telemetry import metric_querier, telemetry_store
@@ -193,6 +194,7 @@ class Service:
             components=self._components,
             metrics_text=self._own.metrics_text if self._own else str,
             versions={"aiops": __version__},
+            otlp=receiver_of(settings, self.store, system_clock),
         )
         from aiops.api.app import create_app
 
@@ -218,6 +220,7 @@ class Service:
             self._own.start(self.store)
             life.on_stop(self._own.stop)  # before the store closes
         signal_series(self.settings, self.store, life)
+        listen_for_otlp(self.services, life)
         self.collector = Collector(self.store, {n: s for n, s in self.sources.items() if s.interval_s > 0})
         self.collector.start()
         life.on_stop(self.collector.stop)
