@@ -232,6 +232,22 @@ class InhibitRuleSettings(Section):
     equal: tuple[str, ...] = ()
 
 
+class WatchdogSettings(Section):
+    """An alert that fires always (Prometheus' ``Watchdog``), expected from the inbound ``source`` at least every
+    ``timeout_s``; silence pages."""
+
+    source: str = "alertmanager"
+    matchers: tuple[str, ...] = ()
+    timeout_s: float = Field(600.0, ge=1)
+
+
+class HeartbeatSettings(Section):
+    """Our own sign of life: a GET of ``url`` while all required parts are ready, for a dead man's switch elsewhere."""
+
+    url: SecretStr = SecretStr("")
+    interval_s: float = Field(60.0, ge=1)
+
+
 class IncidentSettings(Section):
     false_alarms_per_day: float = 1.0
     min_duration_steps: int = 3
@@ -242,6 +258,8 @@ class IncidentSettings(Section):
     clear_cause_share: float = 0.3
     maintenance: dict[str, MaintenanceSettings] = Field(default_factory=dict)
     inhibit_rules: tuple[InhibitRuleSettings, ...] = ()
+    watchdogs: dict[str, WatchdogSettings] = Field(default_factory=dict)
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
     silence_max_s: float = Field(30 * 86400.0, gt=0)
     """The longest silence that people may set."""
     action_expiry_s: float = 900.0

@@ -191,3 +191,4 @@ class AuditVerdict(Reply):
 class WebhookOut(Reply):
     alerts: int
     changes: int
+    updates: int = Field(0, description="what was done to our incidents there, and had not been done here yet")

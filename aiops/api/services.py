@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiops.incidents.lifecycle import IncidentService
     from aiops.incidents.notify import Dispatcher
     from aiops.incidents.silences import Silences
+    from aiops.incidents.watchdogs import Watchdogs
     from aiops.ingest.otlp_receiver import OtlpReceiver
     from aiops.jobs.queue import JobQueue
     from aiops.models.registry import ModelRegistry
@@ -95,6 +96,7 @@ class Services:
     rules: RuleEngine | None = None
     incidents: IncidentService | None = None
     silences: Silences | None = None
+    watchdogs: Watchdogs | None = None
     dispatcher: Dispatcher | None = None
     outbox: OutboxRepository | None = None
     actions: ActionService | None = None

@@ -179,6 +179,28 @@ class Silence:
         return self.starts_ms <= now_ms < self.ends_ms
 
 
+class UpdateKind(StrEnum):
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+    ASSIGNED = "assigned"
+    NOTED = "noted"
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentUpdate:
+    """What happened to one of our incidents in another system, done there by ``actor``.
+
+    ``known_to`` are receivers that lead to that system: they are not told of it again.
+    """
+
+    incident_id: str
+    kind: UpdateKind
+    actor: str
+    text: Untrusted = field(default=Untrusted(""))
+    """A note's words, or the new assignee's name."""
+    known_to: tuple[str, ...] = ()
+
+
 class NotificationEvent(StrEnum):
     OPENED = "opened"
     UPDATED = "updated"

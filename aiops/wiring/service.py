@@ -33,6 +33,7 @@ from aiops.incidents.root_cause import RootCauseAnalyser
 from aiops.incidents.routing import routes_of
 from aiops.incidents.silences import Silences
 from aiops.incidents.watch import watch_list
+from aiops.incidents.watchdogs import Watchdogs
 from aiops.ingest.backfill import backfill_job
 from aiops.ingest.collector import Collector
 from aiops.jobs.queue import JobQueue
@@ -56,6 +57,7 @@ from aiops.wiring.assistant import assistant
 from aiops.wiring.chat import chat_surfaces
 from aiops.wiring.detection import detection_loop
 from aiops.wiring.folder import open_state, writable
+from aiops.wiring.heartbeat import heartbeat
 from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.listening import listen, listen_for_otlp
@@ -135,6 +137,7 @@ class Service:
             mutes=Muting(self.silences.active, settings.incidents),
         )
         life.on_stop(self.incidents.stop)
+        self.watchdogs = Watchdogs(self.incidents, settings.incidents)
         meters = self._own.meters if self._own else None
         self.rules = rules_of(settings, self.engine, self.store, self.incidents, meters)
         self._dispatcher = Dispatcher(self.outbox, self.notifiers)
@@ -179,6 +182,8 @@ class Service:
             rates=RateLimits(settings.server.requests_per_minute),
             database=state,
             incidents=self.incidents,
+            dispatcher=self._dispatcher,
+            watchdogs=self.watchdogs,
             dispatcher=self._dispatcher,
             silences=self.silences,
             outbox=self.outbox,
@@ -230,6 +235,11 @@ class Service:
             self._job_rows.release()
         self.incidents.start()
         log_signals(self.settings, self.store, self.incidents, life)
+        self.watchdogs.start()
+        life.on_stop(self.watchdogs.stop)
+        if (sign := heartbeat(self.settings.incidents.heartbeat, self._components)) is not None:
+            sign.start()
+            life.on_stop(sign.stop)
         self._dispatcher.start()
         refresher = Refresher(self.notifiers, self.incidents.told)
         refresher.start()

@@ -29,10 +29,13 @@ OWN_ALERT = "AiopsIncident"
 
 
 class AlertmanagerOptions(SenderOptions):
-    """``ignore`` are alert names that say nothing is wrong; ``resolve_timeout_s`` ends silent v2 alerts."""
+    """``heartbeats`` are alerts that fire always, ``ignore`` those that say nothing is wrong; ``resolve_timeout_s``
+    ends silent v2 alerts.
+    """
 
     severity_label: str = "severity"
-    ignore: tuple[str, ...] = ("Watchdog", "InfoInhibitor")
+    heartbeats: tuple[str, ...] = ("Watchdog", "DeadMansSwitch")
+    ignore: tuple[str, ...] = ("InfoInhibitor",)
     resolve_timeout_s: float = Field(300.0, gt=0)
 
 
@@ -66,8 +69,10 @@ class Alertmanager(InboundParser[AlertmanagerOptions]):
     def _read(self, items: list[Any], extra: dict[str, str], *, repeats: bool) -> Inbound:
         if len(items) > MAX_ALERTS:
             raise InvalidInput(f"The body holds {len(items)} alerts; at most {MAX_ALERTS} are taken.")
-        alerts = [self._alert(item, i, extra, repeats) for i, item in enumerate(items)]
-        return Inbound(tuple(a for a in alerts if a is not None))
+        alerts = [a for i, item in enumerate(items) if (a := self._alert(item, i, extra, repeats)) is not None]
+        beats = {a.labels for a in alerts if a.name in self.options.heartbeats and a.firing}
+        told = tuple(a for a in alerts if a.name not in self.options.heartbeats)
+        return Inbound(told, heartbeats=tuple(sorted(beats)))
 
     def _alert(self, item: Any, index: int, extra: dict[str, str], repeats: bool) -> Alert | None:
         where = f"alert {index + 1}"

@@ -14,6 +14,7 @@ from aiops.api.schemas_operations import WebhookOut
 from aiops.api.services import Services, running
 from aiops.core.errors import Forbidden, NotFound
 from aiops.core.ports import Collected, InboundParser
+from aiops.incidents.outside import synchronise
 
 ALERTMANAGER = "alertmanager"
 
@@ -40,7 +41,12 @@ def router(services: Services) -> APIRouter:
             services.store.append(Collected(changes=found.changes), key=f"webhook:{source}:{key}")
         if found.alerts:
             running(services.incidents, "incident engine").submit(found.alerts)
-        return WebhookOut(alerts=len(found.alerts), changes=len(found.changes))
+        if found.heartbeats and services.watchdogs is not None:
+            services.watchdogs.beat(source, found.heartbeats)
+        updated = 0
+        if found.updates:
+            updated = synchronise(running(services.incidents, "incident engine"), found.updates, source)
+        return WebhookOut(alerts=len(found.alerts), changes=len(found.changes), updates=updated)
 
     @routes.post("/api/v1/webhooks/{source}", response_model=WebhookOut, status_code=202)
     async def webhook(source: str, request: Request) -> WebhookOut:

@@ -72,7 +72,16 @@ def test_prometheus_as_sender_repeats_or_the_alert_ends() -> None:
 
 def test_watchdog_and_our_own_alerts_are_not_taken_in() -> None:
     assert parse(webhook(labels={"alertname": "Watchdog"})) == ()
+    assert parse(webhook(labels={"alertname": "InfoInhibitor"})) == ()
     assert parse(webhook(labels={"alertname": "AiopsIncident", "incident": "INC-1"})) == ()
+
+
+def test_a_watchdog_that_fires_is_a_heartbeat() -> None:
+    parser = Alertmanager(AlertmanagerOptions(), PluginContext("am", lambda: NOW))
+    labels = {"alertname": "Watchdog", "prometheus": "a"}
+    found = parser.parse(json.dumps(webhook(labels=labels)).encode())
+    assert [dict(beat) for beat in found.heartbeats] == [labels]
+    assert parser.parse(json.dumps(webhook(labels=labels, status="resolved")).encode()).heartbeats == ()
 
 
 def test_left_out_alerts_are_noted(caplog: pytest.LogCaptureFixture) -> None:
