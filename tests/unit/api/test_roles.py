@@ -16,7 +16,7 @@ from aiops.api import routes
 from aiops.core.principal import LOCAL, Role
 from tests.unit.api.conftest import House
 
-TELEMETRY_MODULES = {"prometheus", "ingest", "otlp"}
+TELEMETRY_MODULES = {"prometheus", "ingest", "remote_write", "otlp", "loki"}
 PUBLIC = {"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET /-/healthy", "GET /-/ready"}
 NEEDS = {
     "GET /metrics": Permission.READ,
