@@ -182,12 +182,13 @@ def count_values(frame: Frame, label: str, labels: tuple[str, ...], without: boo
     steps = frame.ok.shape[1]
     counts: dict[Labels, Floats] = {}
     names = labels if without else (*labels, label)
-    text: dict[float, str] = {}
+    text: dict[bytes, str] = {}
     for row, own in enumerate(frame.labels):
         at = np.nonzero(frame.ok[row])[0]
         for step in at.tolist():
-            value = float(frame.values[row, step])
-            word = text.get(value) or text.setdefault(value, number_text(value))
+            value = frame.values[row, step]
+            # By its bits, since 0 and -0 are equal and print unlike.
+            word = text.get(value.tobytes()) or text.setdefault(value.tobytes(), number_text(float(value)))
             _, (key,) = grouping([set_labels(own, [(label, word)])], names, not without)
             if key not in counts:
                 counts[key] = np.zeros(steps)
