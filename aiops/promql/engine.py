@@ -17,8 +17,9 @@ from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, Resu
 from aiops.promql.context import Grid, Kernels, Notes, Source
 from aiops.promql.evaluate import Evaluator
 from aiops.promql.frame import Frame, Scalars, Value, Windows
+from aiops.promql.native import HistogramReader, refuse
 from aiops.promql.parse import TOO_DEEP, parse
-from aiops.promql.plan import Kind, Plan
+from aiops.promql.plan import Kind, Plan, Selector, walk
 from aiops.promql.windows import bounds
 from aiops.settings import PromqlSettings
 
@@ -141,6 +142,9 @@ class PromqlEngine(MetricQuerier):
             evaluator.plan_scans(plan, grid)
         except RecursionError:
             raise QueryError(TOO_DEEP) from None
+        if isinstance(self.reader, HistogramReader):
+            asked = [(x.matchers, source.hulls[x.matchers], x.start) for x in walk(plan) if isinstance(x, Selector)]
+            refuse(self.reader, query, asked, principal, notes)
         return evaluator
 
     @staticmethod

@@ -217,14 +217,19 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
 
     # ------------------------------------------------------------------ pass-through
 
-    def limited(self, *, lookback_ms: int = 0, timeout_s: float = 0.0) -> PrometheusSource:
-        """The same source whose queries look back so far and take no longer; 0 keeps what is set."""
+    def limited(self, *, lookback_ms: int = 0, timeout_s: float = 0.0, afresh: bool = False) -> PrometheusSource:
+        """The same source whose queries look back so far and take no longer; 0 keeps what is set.
+
+        ``afresh`` asks for no cached answers, which VictoriaMetrics knows.
+        """
         other = copy(self)
         other._limits = dict(self._limits)
         if lookback_ms:
             other._limits["lookback_delta"] = f"{lookback_ms}ms"
         if 0 < timeout_s < self.options.timeout_s:
             other._limits["timeout"] = f"{timeout_s:g}s"
+        if afresh:
+            other._limits["nocache"] = "1"
         return other
 
     def instant(self, query: str, time_ms: int, principal: Principal) -> QueryResult:

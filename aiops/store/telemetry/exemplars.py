@@ -97,17 +97,28 @@ class Exemplars:
         found.reverse()
         return found
 
+    def histogram_series(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[Labels]:
+        """Series that match and have a native histogram with ``start_ms <= ts <= end_ms``."""
+        tables = self._partitions.between("histograms", start_ms // DAY_MS, end_ms // DAY_MS)
+        if not tables:
+            return []
+        visible = _chosen(matchers, principal)
+        where, parameters = _where(matchers, start_ms, end_ms)
+        texts: set[str] = set()
+        with self._database.read() as con:
+            for name in tables:
+                rows = con.execute(f"SELECT DISTINCT series FROM {name} WHERE {where}", parameters).fetchall()  # noqa: S608
+                texts.update(text for (text,) in rows)
+        return sorted(filter(visible, map(load_labels, texts)))
+
     def _rows(
         self, kind: str, columns: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int,
         principal: Principal, limit: int,
     ) -> list[tuple[Any, ...]]:  # fmt: skip
         visible = _chosen(matchers, principal)
-        where, values = "ts BETWEEN ? AND ?", [start_ms, end_ms]
-        parameters: list[Any] = list(values)
-        for matcher in matchers:
-            if matcher.name == METRIC_NAME and matcher.op is MatchOp.EQUAL and matcher.value:
-                where += " AND contains(series, ?)"
-                parameters.append(orjson.dumps({METRIC_NAME: matcher.value}).decode()[1:-1])
+        where, parameters = _where(matchers, start_ms, end_ms)
         found: list[tuple[Any, ...]] = []
         known: dict[str, Labels | None] = {}
         with self._database.read() as con:
@@ -127,6 +138,14 @@ class Exemplars:
                             if len(found) >= limit:
                                 return found
         return found
+
+
+def _where(matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[str, list[Any]]:
+    """An SQL condition that prunes by time and metric name, and its parameters."""
+    where, parameters = "ts BETWEEN ? AND ?", [start_ms, end_ms]
+    names: list[str] = [m.value for m in matchers if m.name == METRIC_NAME and m.op is MatchOp.EQUAL and m.value]
+    texts = [orjson.dumps({METRIC_NAME: name}).decode()[1:-1] for name in names]
+    return where + " AND contains(series, ?)" * len(texts), [*parameters, *texts]
 
 
 def _chosen(matchers: Sequence[Matcher], principal: Principal) -> Callable[[Labels], bool]:

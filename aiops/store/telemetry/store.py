@@ -316,6 +316,12 @@ class TelemetryStore:
         """Native histograms with ``start_ms <= ts <= end_ms``: the newest 10,000, oldest first."""
         return self._exemplars.read_histograms(matchers, start_ms, end_ms, principal)
 
+    def histogram_series(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
+    ) -> list[Labels]:
+        """Series that match and have a native histogram with ``start_ms <= ts <= end_ms``."""
+        return self._exemplars.histogram_series(matchers, start_ms, end_ms, principal)
+
     # ------------------------------------------------------------------ signals
 
     def logs(self, query: LogQuery, principal: Principal) -> list[LogRecord]:
