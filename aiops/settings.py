@@ -126,6 +126,19 @@ class RuleSettings(Section):
 
 class PluginSettings(BaseModel):
     """``plugin`` is the file's name; the remaining keys are that plug-in's options.
+class SloSettings(Section):
+    """A service-level objective: the share of good events that is promised over a period.
+
+    ``errors`` and ``total`` are PromQL rates of bad and of all events with ``[$window]`` as their range.
+    """
+
+    objective: float = Field(gt=0, lt=1)
+    errors: str = Field(min_length=1)
+    total: str = Field(min_length=1)
+    service: str = ""
+    period_days: float = Field(30.0, ge=1, le=90)
+
+
 
     Only the plug-in knows which of its options are secret, so ``repr`` shows no option's value.
     """
@@ -360,6 +373,7 @@ class Settings(BaseSettings):
     rules: RuleSettings = RuleSettings()
     connectors: ConnectorSettings = ConnectorSettings()
     receivers: dict[str, ReceiverSettings] = Field(default_factory=dict)
+    slos: dict[str, SloSettings] = Field(default_factory=dict)
     detection: DetectionSettings = DetectionSettings()
     signals: SignalSettings = SignalSettings()
     incidents: IncidentSettings = IncidentSettings()

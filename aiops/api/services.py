@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiops.incidents.lifecycle import IncidentService
     from aiops.incidents.notify import Dispatcher
     from aiops.incidents.silences import Silences
+    from aiops.incidents.objectives import Objectives
     from aiops.incidents.watchdogs import Watchdogs
     from aiops.ingest.otlp_receiver import OtlpReceiver
     from aiops.jobs.queue import JobQueue
@@ -99,6 +100,7 @@ class Services:
     watchdogs: Watchdogs | None = None
     dispatcher: Dispatcher | None = None
     outbox: OutboxRepository | None = None
+    objectives: Objectives | None = None
     actions: ActionService | None = None
     conversations: ConversationRepository | None = None
     assistant: Assistant | None = None

@@ -24,6 +24,7 @@ COMMANDS = {
     "models": "List models and promote one.",
     "keys": "Create, list and revoke API keys.",
     "notify": "Test receivers, list and resend notifications.",
+    "slo": "Error budgets of service-level objectives.",
     "silences": "Keep alerts from waking people for a while.",
     "backfill": "Pull history from a configured Prometheus.",
     "store": "The telemetry store: status, retention, export, import.",

@@ -19,6 +19,7 @@ from aiops.core.untrusted import Untrusted
 from aiops.rules.alerting import ActiveAlert, AlertState
 from aiops.rules.evaluate import AlertView, GroupEvaluator, Health, Outcome, Outside
 from aiops.rules.files import Group, Rule, load_groups
+from aiops.rules.slo import groups_of
 from aiops.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -323,6 +324,10 @@ def rules_of(
 ) -> RuleEngine:
     """The engine that the settings ask for. Raises ``ConfigError`` naming file and place of a rule it cannot take."""
     chosen = settings.rules
+
+    def groups() -> tuple[Group, ...]:
+        return (*load_groups(chosen.files), *groups_of(settings.slos))
+
     return RuleEngine(
         load_groups(chosen.files),
         querier,
@@ -332,5 +337,5 @@ def rules_of(
         external_labels=chosen.external_labels,
         external_url=settings.server.public_url,
         meters=meters,
-        load=lambda: load_groups(chosen.files),
+        load=groups,
     )

@@ -29,6 +29,7 @@ from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.muting import Muting
 from aiops.incidents.notify import Dispatcher
 from aiops.incidents.refresh import Refresher
+from aiops.incidents.objectives import Objectives
 from aiops.incidents.root_cause import RootCauseAnalyser
 from aiops.incidents.routing import routes_of
 from aiops.incidents.silences import Silences
@@ -190,6 +191,7 @@ class Service:
             actions=self.actions,
             conversations=conversations,
             assistant=self.assistant,
+            objectives=Objectives(settings.slos, self.engine),
             cost=self.cost,
             cost_report=self._cost_report,
             import_costs=self._bills.upload,
