@@ -11,7 +11,7 @@ from aiops.core.errors import QueryError
 from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp
 from aiops.promql import functions, histogram
 from aiops.promql.context import Grid
-from aiops.promql.frame import Frame, Scalars, Value, label_value, set_labels
+from aiops.promql.frame import Bools, Frame, Ints, Scalars, Value, label_value, set_labels
 from aiops.promql.matching import compile_regex
 from aiops.promql.plan import Plan, Selector, unwrap
 
@@ -127,45 +127,54 @@ def _histogram_quantiles(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Va
 
 
 def info_selector(args: tuple[Plan, ...]) -> Selector:
-    """What ``info`` joins with: its second argument, of ``target_info`` where that names no metric."""
+    """What ``info`` joins with: its second argument, of ``target_info`` where that names no metric.
+
+    Where names are only ruled out, all metrics that end in ``_info`` are meant but those.
+    """
     given = unwrap(args[1]) if len(args) > 1 else None
     matchers = given.matchers if isinstance(given, Selector) else ()
-    if not any(m.name == METRIC_NAME for m in matchers):
+    names = [m for m in matchers if m.name == METRIC_NAME]
+    if not names:
         matchers = (Matcher(METRIC_NAME, MatchOp.EQUAL, INFO_METRIC), *matchers)
+    elif all(m.op in (MatchOp.NOT_EQUAL, MatchOp.NOT_REGEX) for m in names):
+        matchers = (Matcher(METRIC_NAME, MatchOp.REGEX, ".+_info"), *matchers)
     return Selector(matchers)
 
 
 def _info(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
     base = e.vector(args[0], grid)
     selector = info_selector(args)
-    found, _ = e.instant(selector, grid)
+    found, index = e.instant(selector, grid)
+    times = e.source.get(selector.matchers).ts[index] if len(found) else index
     wanted = {m.name for m in selector.matchers} - {METRIC_NAME}
     needed = any(_rejects_empty(m) for m in selector.matchers if m.name != METRIC_NAME)
     by_name: dict[str, list[int]] = {}
     for row, labels in enumerate(found.labels):
         by_name.setdefault(label_value(labels, METRIC_NAME), []).append(row)
     for name, rows in by_name.items():
-        base = _with_info(base, found.take(np.array(rows, np.int64)), name, wanted, needed)
+        own = np.array(rows, np.int64)
+        base = _with_info(base, found.take(own), times[own], name, wanted, needed)
     if not by_name and needed:
         return Frame.empty(grid.steps)
     return base
 
 
-def _with_info(base: Frame, info: Frame, name: str, wanted: set[str], needed: bool) -> Frame:
-    """The base series with the data labels of one info metric; ``needed``: without a match they go."""
+def _with_info(base: Frame, info: Frame, times: Ints, name: str, wanted: set[str], needed: bool) -> Frame:
+    """The base series with the data labels of one info metric; ``needed``: without a match they go.
+
+    Of several info series of one target the one with the newest sample counts; ``times`` are those of ``info``.
+    """
     by_id: dict[Labels, list[int]] = {}
     for row, theirs in enumerate(info.labels):
         by_id.setdefault(_identity(theirs), []).append(row)
+    chosen = {identity: _newest(info, times, rows, name) for identity, rows in by_id.items()}
     labels: list[Labels] = []
     rows: list[int] = []
     ok = []
     for row, own in enumerate(base.labels):
         alone = base.ok[row].copy()
         if label_value(own, METRIC_NAME) != name:
-            for other in by_id.get(_identity(own), ()):
-                here = base.ok[row] & info.ok[other]
-                if bool((here & ~alone).any()):
-                    raise QueryError(f"found duplicate series for info metric {name}", kind="execution")
+            for other, counts in chosen.get(_identity(own), ()):
                 extra = [
                     (key, value)
                     for key, value in info.labels[other]
@@ -174,8 +183,8 @@ def _with_info(base: Frame, info: Frame, name: str, wanted: set[str], needed: bo
                 ]  # fmt: skip
                 labels.append(set_labels(own, extra))
                 rows.append(row)
-                ok.append(here)
-                alone &= ~here
+                ok.append(base.ok[row] & counts)
+                alone &= ~counts
             if needed:
                 continue
         labels.append(own)
@@ -184,6 +193,16 @@ def _with_info(base: Frame, info: Frame, name: str, wanted: set[str], needed: bo
     if not rows:
         return Frame.empty(base.ok.shape[1])
     return Frame(labels, base.values[rows], np.array(ok), base.drop[rows]).compact().merged()
+
+
+def _newest(info: Frame, times: Ints, rows: list[int], name: str) -> list[tuple[int, Bools]]:
+    """At which steps each of some info series is the newest one."""
+    stamps = np.where(info.ok[rows], times[rows], np.iinfo(np.int64).min)
+    best = stamps.max(axis=0)
+    first = (stamps == best) & info.ok[rows]
+    if bool((first.sum(axis=0) > 1).any()):
+        raise QueryError(f"found duplicate series for info metric {name}", kind="execution")
+    return list(zip(rows, first, strict=True))
 
 
 def _identity(labels: Labels) -> Labels:
