@@ -92,6 +92,18 @@ def snappy(body: bytes, limit: int) -> bytes:
         raise InvalidInput(f"The body is not whole snappy: {error}.") from error
 
 
+def compressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo a Content-Encoding of remote write: snappy, gzip or zstd. Raises as :func:`decompress`."""
+    name = encoding.strip().lower()
+    if name == "snappy":
+        return snappy(body, limit)
+    if name not in ("gzip", "zstd"):
+        raise UnsupportedMedia(
+            f"The content encoding '{name[:40]}' is not supported.", hint="Bodies are compressed with snappy."
+        )
+    return decompress(body, name, limit)
+
+
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     """Undo a Content-Encoding of OTLP: identity, gzip or zstd.
 

@@ -1,4 +1,4 @@
-"""Protobuf messages of Prometheus remote write 1.0 and gRPC's Status, built at run time (no generated code).
+"""Protobuf messages of Prometheus remote write 1.0 and 2.0 and gRPC's Status, built at run time (no generated code).
 
 ``OuterRequest`` is ``WriteRequest`` with its series left as bytes: the wire format of a sub-message and of
 ``bytes`` is the same.
@@ -17,6 +17,7 @@ _SCALARS = {
     "double": Field.TYPE_DOUBLE,
     "int64": Field.TYPE_INT64,
     "int32": Field.TYPE_INT32,
+    "uint32": Field.TYPE_UINT32,
 }
 
 _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
@@ -26,9 +27,21 @@ _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
     "TimeSeries": [
         ("labels", 1, "*Label"),
         ("samples", 2, "*Sample"),
-        ("exemplars", 3, "*bytes"),
+        ("exemplars", 3, "*Exemplar"),
         ("histograms", 4, "*bytes"),
     ],
+    "Exemplar": [("labels", 1, "*Label"), ("value", 2, "double"), ("timestamp", 3, "int64")],
+    "HistogramTime": [("timestamp", 15, "int64")],
+    "Request2": [("symbols", 4, "*string"), ("timeseries", 5, "*bytes")],
+    "TimeSeries2": [
+        ("labels_refs", 1, "*uint32"),
+        ("samples", 2, "*Sample"),
+        ("histograms", 3, "*bytes"),
+        ("exemplars", 4, "*Exemplar2"),
+        ("metadata", 5, "Metadata2"),
+    ],
+    "Exemplar2": [("labels_refs", 1, "*uint32"), ("value", 2, "double"), ("timestamp", 3, "int64")],
+    "Metadata2": [("type", 1, "int32"), ("help_ref", 3, "uint32"), ("unit_ref", 4, "uint32")],
     "Metadata": [
         ("type", 1, "int32"),
         ("metric_family_name", 2, "string"),
@@ -63,4 +76,7 @@ _classes = _build()
 OuterRequest: Any = _classes["OuterRequest"]
 TimeSeries: Any = _classes["TimeSeries"]
 Metadata: Any = _classes["Metadata"]
+HistogramTime: Any = _classes["HistogramTime"]
+Request2: Any = _classes["Request2"]
+TimeSeries2: Any = _classes["TimeSeries2"]
 Status: Any = _classes["Status"]

@@ -41,6 +41,8 @@ class SeriesIndex:
         self._by_labels: dict[Labels, int] = {}
         self._by_identity: dict[int, int] = {}
         self._kept: list[Labels] = []
+        self.generation = 0
+        """Counts up when numbers lose their meaning."""
         self._postings: dict[str, dict[str, list[int]]] = {}
         self._lock = threading.RLock()
 
@@ -60,6 +62,16 @@ class SeriesIndex:
                     if sid is None:
                         found[i] = self._slow(labels[i])
                 self._grow()
+        return np.array(found, np.int32)
+
+    def number(self, labels: Sequence[Labels]) -> NDArray[np.int32]:
+        """As :meth:`intern`, for label sets that are made anew for each call, of encodable text."""
+        with self._lock:
+            found = []
+            for one in labels:
+                sid = self._by_labels.get(one)
+                found.append(self.add(one) if sid is None else sid)
+            self._grow()
         return np.array(found, np.int32)
 
     def _slow(self, labels: Labels) -> int:

@@ -91,8 +91,10 @@ def test_a_bad_sample_is_answered_400_after_the_rest_is_kept(
         (varint(1 << 30) + b"\x00x", {}, 413),
         (b"x" * 100, {"content-length": str(1 << 30)}, 413),
         (snappy(b""), {"content-type": "text/html"}, 415),
-        (snappy(b""), {"content-encoding": "gzip"}, 415),
-        (snappy(b""), {"content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}, 415),
+        (snappy(b""), {"content-encoding": "gzip"}, 400),
+        (snappy(b""), {"content-encoding": "br"}, 415),
+        (snappy(b""), {"content-encoding": "identity"}, 415),
+        (snappy(b""), {"content-type": "application/x-protobuf;proto=io.prometheus.write.v3.Request"}, 415),
         (snappy(series([("__name__", "m"), *((f"l{i:06}", "x") for i in range(100_000))], [(NOW, ONE)])), {}, 400),
     ],
 )
