@@ -89,6 +89,8 @@ class PromqlSettings(Section):
     timeout_s: float = 120.0
     max_samples: int = 50_000_000
     max_points: int = 11_000
+    result_cache_bytes: int = Field(64 * 1024 * 1024, ge=0)
+    """Answers of range queries kept, so that a refresh evaluates new steps only; 0 keeps none."""
     experimental_functions: bool = False
 
 
@@ -124,8 +126,6 @@ class RuleSettings(Section):
     external_labels: dict[str, str] = Field(default_factory=dict)
 
 
-class PluginSettings(BaseModel):
-    """``plugin`` is the file's name; the remaining keys are that plug-in's options.
 class SloSettings(Section):
     """A service-level objective: the share of good events that is promised over a period.
 
@@ -139,6 +139,8 @@ class SloSettings(Section):
     period_days: float = Field(30.0, ge=1, le=90)
 
 
+class PluginSettings(BaseModel):
+    """``plugin`` is the file's name; the remaining keys are that plug-in's options.
 
     Only the plug-in knows which of its options are secret, so ``repr`` shows no option's value.
     """
@@ -371,9 +373,9 @@ class Settings(BaseSettings):
     promql: PromqlSettings = PromqlSettings()
     otlp: OtlpSettings = OtlpSettings()
     rules: RuleSettings = RuleSettings()
+    slos: dict[str, SloSettings] = Field(default_factory=dict)
     connectors: ConnectorSettings = ConnectorSettings()
     receivers: dict[str, ReceiverSettings] = Field(default_factory=dict)
-    slos: dict[str, SloSettings] = Field(default_factory=dict)
     detection: DetectionSettings = DetectionSettings()
     signals: SignalSettings = SignalSettings()
     incidents: IncidentSettings = IncidentSettings()

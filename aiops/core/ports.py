@@ -22,7 +22,7 @@ from aiops.core.action import Action, ExecutionResult
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.cost import CostQuery, CostSeries, CostTable
 from aiops.core.evidence import Answer
-from aiops.core.incident import Alert, Incident, IncidentUpdate, Notification
+from aiops.core.incident import Alert, Incident, IncidentUpdate, Notification, Shift
 from aiops.core.principal import Principal
 from aiops.core.query import Question
 from aiops.core.series import (
@@ -120,6 +120,33 @@ class TelemetrySource(Plugin[OptionsT]):
         """Everything since ``cursor`` (empty at first). Raises TransientError or PermanentError."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScrapeTarget:
+    """A target that a source scrapes, as Prometheus' ``/api/v1/targets`` shows it. Times are ms, 0 before the first.
+
+    ``labels`` are what its series get, ``discovered`` what was there before relabelling; ``health`` is ``up``,
+    ``down`` or ``unknown``.
+    """
+
+    job: str
+    url: str
+    labels: Labels
+    discovered: Labels
+    interval_s: float
+    timeout_s: float
+    health: str = "unknown"
+    last_error: str = ""
+    last_scrape_ms: int = 0
+    last_duration_s: float = 0.0
+
+
+@runtime_checkable
+class ScrapeTargets(Protocol):
+    """A telemetry source that scrapes targets; a plug-in implements it beside ``TelemetrySource``."""
+
+    def targets(self) -> Sequence[ScrapeTarget]: ...
+
+
 @runtime_checkable
 class HistorySource(Protocol):
     """A telemetry source that can also bring the past; a plug-in implements it beside ``TelemetrySource``."""
@@ -213,6 +240,24 @@ class Notifier(Plugin[OptionsT]):
 
         Raises ``TransientError`` (tried again) or ``PermanentError`` (dead letter). A second delivery
         of the same ``notification.id`` or ``dedup_key`` must not be a second page.
+        """
+
+
+class ScheduleSource(Plugin[OptionsT]):
+    """``connectors/oncall``: who is on call, imported from where the rota is kept."""
+
+    @property
+    @abstractmethod
+    def interval_s(self) -> float:
+        """How often it is worth reading again."""
+
+    @abstractmethod
+    def shifts(self, start_ms: int, end_ms: int) -> Sequence[Shift]:
+        """Shifts that touch the window, by start; overlapping ones where several people are on call.
+
+        Raises:
+            TransientError: the source is away.
+            PermanentError: it refuses, or answers something that is no schedule.
         """
 
 
@@ -347,6 +392,14 @@ class StreamedReader(MetricReader, Protocol):
 
     def prepare(self) -> None:
         """Make ready, which may take seconds; reads work before it, but are slow."""
+
+    def version(self) -> int:
+        """Names the moment, for :meth:`changed_since`; to be taken before reading."""
+        ...
+
+    def changed_since(self, version: int) -> int:
+        """The earliest time (ms) at which samples came or went since; far in the future where none did."""
+        ...
 
     def open_scan(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal, most: int

@@ -106,6 +106,23 @@ class Grid:
     def steps(self) -> int:
         return len(self.times)
 
+    @classmethod
+    def between(cls, start_ms: int, end_ms: int, step_ms: int) -> Grid:
+        return cls(np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64), start_ms, end_ms, step_ms)
+
+    def around(self, times: Ints | None) -> list[Grid | None]:
+        """The steps before ``times``, ``None`` in the place of those, and the steps after; all where it is None."""
+        if times is None:
+            return [self]
+        first, last = int(times[0]), int(times[-1])
+        parts: list[Grid | None] = []
+        if first > self.start_ms:
+            parts.append(Grid.between(self.start_ms, first - self.step_ms, self.step_ms))
+        parts.append(None)
+        if last + self.step_ms <= self.end_ms:
+            parts.append(Grid.between(last + self.step_ms, self.end_ms, self.step_ms))
+        return parts
+
     def reference(self, at: At, offset_ms: int) -> Ints:
         """The times that a selector looks at."""
         if at is None:

@@ -20,6 +20,7 @@ from aiops.promql.frame import Frame, Scalars, Value, Windows
 from aiops.promql.native import HistogramReader, refuse
 from aiops.promql.parse import TOO_DEEP, parse
 from aiops.promql.plan import Kind, Plan, Selector, walk
+from aiops.promql.results import Kept, KeptResults, joined, reach_ms
 from aiops.promql.windows import bounds
 from aiops.settings import PromqlSettings
 
@@ -43,6 +44,7 @@ class PromqlEngine(MetricQuerier):
         self.clock = clock
         self._kernels: Kernels | None = None
         self._warming: threading.Thread | None = None
+        self._kept = KeptResults(self.settings.result_cache_bytes) if self.settings.result_cache_bytes else None
 
     @property
     def warm_now(self) -> bool:
@@ -69,8 +71,11 @@ class PromqlEngine(MetricQuerier):
         except Exception:
             log.exception("The PromQL kernels cannot be compiled; queries stay on NumPy.")
 
-    def limited(self, *, lookback_ms: int = 0, timeout_s: float = 0.0) -> PromqlEngine:
-        """The same engine with another lookback and a shorter time-out; 0 keeps what is set."""
+    def limited(self, *, lookback_ms: int = 0, timeout_s: float = 0.0, afresh: bool = False) -> PromqlEngine:
+        """The same engine with another lookback and a shorter time-out; 0 keeps what is set.
+
+        ``afresh`` evaluates every step, whatever earlier answers hold.
+        """
         chosen = self.settings
         if lookback_ms:
             chosen = chosen.model_copy(update={"lookback_s": lookback_ms / 1000})
@@ -78,6 +83,8 @@ class PromqlEngine(MetricQuerier):
             chosen = chosen.model_copy(update={"timeout_s": timeout_s})
         other = copy(self)
         other.settings = chosen
+        if afresh:
+            other._kept = None
         return other
 
     # -------------------------------------------------------------- queries
@@ -117,22 +124,50 @@ class PromqlEngine(MetricQuerier):
         if plan.kind not in (Kind.SCALAR, Kind.VECTOR):
             word = {Kind.MATRIX: "range vector", Kind.STRING: "string"}[plan.kind]
             raise QueryError(f'invalid expression type "{word}" for range query, must be Scalar or instant Vector')
-        times = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
-        grid = Grid(times, start_ms, end_ms, step_ms)
-        evaluator = self._evaluator(query, plan, grid, principal)
-        value = self._value(evaluator, plan, grid)
-        assert not isinstance(value, str)
-        frame = value.finished() if isinstance(value, Frame) else Frame.single((), value.values)
+        frame, evaluators = self._steps(query, plan, Grid.between(start_ms, end_ms, step_ms), principal)
         order = sorted(range(len(frame)), key=frame.labels.__getitem__)
         frame = frame.take(np.array(order, np.int64))
         counts = frame.ok.sum(axis=1)
         block = SampleBlock(
             tuple(frame.labels),
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            times[np.nonzero(frame.ok)[1]],
+            np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)[np.nonzero(frame.ok)[1]],
             frame.values[frame.ok],
         )
-        return _result(ResultType.MATRIX, block, evaluator)
+        return _result(ResultType.MATRIX, block, *evaluators)
+
+    def _steps(self, query: str, plan: Plan, grid: Grid, principal: Principal) -> tuple[Frame, list[Evaluator]]:
+        """A finished frame over all steps; those that an earlier answer holds are not evaluated again."""
+        reach = reach_ms(plan) if self._kept is not None and isinstance(self.reader, StreamedReader) else None
+        if self._kept is None or not isinstance(self.reader, StreamedReader) or reach is None:
+            frame, evaluator = self._evaluated(query, plan, grid, principal)
+            return frame, [evaluator]
+        chosen = self.settings.lookback_s, self.settings.experimental_functions
+        key = (query, principal.scope, chosen, grid.step_ms, grid.start_ms % grid.step_ms)
+        version = self.reader.version()
+        kept = self._kept.get(key)
+        if kept is not None:
+            unchanged = self.reader.changed_since(kept.version) - reach - 1
+            kept = kept.between(grid.start_ms, min(grid.end_ms, unchanged))
+        frames, evaluators = [], []
+        for part in grid.around(kept.times if kept is not None else None):
+            if part is None:
+                assert kept is not None
+                frames.append(kept.frame)
+            else:
+                frame, evaluator = self._evaluated(query, plan, part, principal)
+                frames.append(frame)
+                evaluators.append(evaluator)
+        frame = joined(frames) if len(frames) > 1 else frames[0]
+        if evaluators and not any(e.notes.warnings or e.notes.infos for e in evaluators):
+            self._kept.put(key, Kept(frame, grid.times, version))
+        return frame, evaluators
+
+    def _evaluated(self, query: str, plan: Plan, grid: Grid, principal: Principal) -> tuple[Frame, Evaluator]:
+        evaluator = self._evaluator(query, plan, grid, principal)
+        value = self._value(evaluator, plan, grid)
+        assert not isinstance(value, str)
+        return value.finished() if isinstance(value, Frame) else Frame.single((), value.values), evaluator
 
     def _evaluator(self, query: str, plan: Plan, grid: Grid, principal: Principal) -> Evaluator:
         notes = Notes(query)
@@ -185,12 +220,11 @@ class PromqlEngine(MetricQuerier):
         return self.reader.metadata(principal)
 
 
-def _result(kind: ResultType, block: SampleBlock, evaluator: Evaluator, *, ordered: bool = False) -> QueryResult:
-    notes = evaluator.notes
-    return QueryResult(
-        kind, block, warnings=tuple(notes.warnings), infos=tuple(notes.infos), sorted=ordered,
-        samples_read=evaluator.source.loaded,
-    )  # fmt: skip
+def _result(kind: ResultType, block: SampleBlock, *evaluators: Evaluator, ordered: bool = False) -> QueryResult:
+    warnings = dict.fromkeys(w for e in evaluators for w in e.notes.warnings)
+    infos = dict.fromkeys(i for e in evaluators for i in e.notes.infos)
+    read = sum(e.source.loaded for e in evaluators)
+    return QueryResult(kind, block, warnings=tuple(warnings), infos=tuple(infos), sorted=ordered, samples_read=read)
 
 
 def _raw(windows: Windows) -> SampleBlock:

@@ -149,13 +149,16 @@ def endpoint_of(services: Services, work: Work) -> Callable[..., Awaitable[Respo
 
 
 def _limited(engine: MetricQuerier, p: Parameters) -> MetricQuerier:
-    """The engine under the request's own ``lookback_delta`` and ``timeout``."""
+    """The engine under the request's own ``lookback_delta`` and ``timeout``; ``nocache=1`` is VictoriaMetrics'."""
     lookback, timeout = p.span("lookback_delta"), p.span("timeout")
-    if not (lookback or timeout):
-        return engine
+    afresh = p.text("nocache") in ("1", "true")
     if not isinstance(engine, Limitable):
-        raise InvalidInput("lookback_delta and timeout cannot be set for this source.")
-    return engine.limited(lookback_ms=lookback, timeout_s=timeout / 1000)
+        if lookback or timeout:
+            raise InvalidInput("lookback_delta and timeout cannot be set for this source.")
+        return engine
+    if not (lookback or timeout or afresh):
+        return engine
+    return engine.limited(lookback_ms=lookback, timeout_s=timeout / 1000, afresh=afresh)
 
 
 def _parsed(p: Parameters) -> Plan:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from aiops.store.telemetry.changes import EVERYTHING_MS, NOTHING_MS, ChangeLog
 from aiops.store.telemetry.chunks import Chunks
 from aiops.store.telemetry.runs import Run
 from aiops.store.telemetry.schema import BLOCK_MS
@@ -77,6 +78,7 @@ class BlockCache:
         self.budget = budget
         self.loading = threading.Lock()
         """Held by a reader that fills the cache, so that equal queries at one time read the file once."""
+        self.changes = ChangeLog()
         self._held: dict[int, _Held] = {}
         self._versions: dict[int, int] = {}
         self._writing: set[int] = set()
@@ -94,9 +96,11 @@ class BlockCache:
         self, rows: Iterable[tuple[int, bool, NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]]
     ) -> None:
         """Rows that were committed, as (block, whether it is new, sid, ts, values)."""
+        low = NOTHING_MS
         with self._lock:
             for block, is_new, sid, ts, values in rows:
                 self._changed(block)
+                low = min(low, int(ts.min(initial=NOTHING_MS)))
                 held = self._held.get(block)
                 if held is None and is_new and self.budget:
                     nothing = np.empty(0, np.int32)
@@ -105,6 +109,8 @@ class BlockCache:
                     held.append(sid, ts, values)
                     self._touch(held)
             self._evict()
+        if low < NOTHING_MS:
+            self.changes.record(low)
 
     def rollback(self, blocks: Iterable[int]) -> None:
         with self._lock:
@@ -112,6 +118,7 @@ class BlockCache:
                 self._changed(block)
 
     def forget_before(self, block: int) -> None:
+        self.changes.record(EVERYTHING_MS)
         with self._lock:
             for number in [n for n in self._held if n < block]:
                 del self._held[number]
@@ -119,6 +126,7 @@ class BlockCache:
                 self._changed(number)
 
     def clear(self) -> None:
+        self.changes.record(EVERYTHING_MS)
         with self._lock:
             self._held.clear()
             self._writing.clear()

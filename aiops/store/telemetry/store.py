@@ -277,6 +277,14 @@ class TelemetryStore:
         """Compile what decodes samples, or read it from Numba's cache; until then NumPy decodes."""
         CODECS.compiled(wait=True)
 
+    def version(self) -> int:
+        """Names the moment, for :meth:`changed_since`; to be taken before reading."""
+        return self._stored.scanner.blocks.changes.version
+
+    def changed_since(self, version: int) -> int:
+        """The earliest time (ms) at which samples came or went since; far in the future where none did."""
+        return self._stored.scanner.blocks.changes.since(version)
+
     def select_series(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
     ) -> list[Labels]:

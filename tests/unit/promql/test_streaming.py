@@ -70,6 +70,12 @@ class PartReader(MemoryReader):
     def prepare(self) -> None:
         pass
 
+    def version(self) -> int:
+        return 0
+
+    def changed_since(self, version: int) -> int:
+        return version
+
     def open_scan(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal, most: int
     ) -> Scan:
