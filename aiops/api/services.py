@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aiops.core.ports import Assistant, Clock, InboundParser, MetricQuerier
     from aiops.core.principal import Principal
     from aiops.cost.service import CostService
+    from aiops.incidents.anomalies import Anomalies
     from aiops.incidents.lifecycle import IncidentService
     from aiops.incidents.notify import Dispatcher
     from aiops.incidents.silences import Silences
@@ -96,6 +97,7 @@ class Services:
     database: StateDatabase | None = None
     rules: RuleEngine | None = None
     incidents: IncidentService | None = None
+    anomalies: Anomalies | None = None
     silences: Silences | None = None
     watchdogs: Watchdogs | None = None
     dispatcher: Dispatcher | None = None

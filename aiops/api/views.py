@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from aiops.api import schemas as out
 from aiops.api import schemas_operations as ops
 from aiops.core.action import ActionProposal
+from aiops.core.anomaly import Anomaly
 from aiops.core.audit import AuditEntry
 from aiops.core.cost import BudgetState, CostAnomaly, CostForecast, CostSeries
 from aiops.core.evidence import Answer, Evidence, Figure
@@ -250,7 +252,6 @@ def audit_entry(value: AuditEntry) -> ops.AuditEntryOut:
 
 
 def _alert(value: Alert) -> out.AlertOut:
-    found = value.anomaly
     return out.AlertOut(
         fingerprint=_shown(value.fingerprint),
         kind=value.kind.value,
@@ -265,24 +266,28 @@ def _alert(value: Alert) -> out.AlertOut:
         source=_shown(value.source),
         link=_link(value.link),
         annotations={_shown(k): v.display() for k, v in value.annotations},
-        anomaly=found
-        and out.AnomalyOut(
-            id=found.id,
-            metric=_shown(found.metric),
-            query=_shown(found.query, QUERY_CAP),
-            kind=found.kind,
-            direction=found.direction,
-            value=found.value,
-            expected=found.expected,
-            lower=found.lower,
-            upper=found.upper,
-            score=found.score,
-            p_value=found.p_value,
-            unit=found.unit,
-            model=found.model,
-            terms=dict(found.terms),
-        ),
+        anomaly=value.anomaly and out.AnomalyOut.model_validate(anomaly_fields(value.anomaly)),
     )
+
+
+def anomaly_fields(value: Anomaly) -> dict[str, Any]:
+    """What both an alert and a list show of an episode."""
+    return {
+        "id": value.id,
+        "metric": _shown(value.metric),
+        "query": _shown(value.query, QUERY_CAP),
+        "kind": value.kind,
+        "direction": value.direction,
+        "value": value.value,
+        "expected": value.expected,
+        "lower": value.lower,
+        "upper": value.upper,
+        "score": value.score,
+        "p_value": value.p_value,
+        "unit": value.unit,
+        "model": value.model,
+        "terms": dict(value.terms),
+    }
 
 
 def _candidate(value: CauseCandidate) -> out.CandidateOut:

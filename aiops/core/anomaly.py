@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,3 +116,47 @@ class Anomaly:
     model: str = ""
     unit: str = ""
     terms: tuple[tuple[str, float], ...] = ()
+    threshold: float = float("nan")
+    """The score at which an episode of this series opened then."""
+
+
+class Judgement(StrEnum):
+    """What a person says of an episode, or of a time at which there should have been one."""
+
+    TRUE = "true"
+    FALSE = "false"
+    MISSED = "missed"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One person's judgement, kept as a label. ``anomaly_id`` is empty where an episode was missed.
+
+    ``start_ms`` to ``end_ms`` is the time judged, ``time_ms`` when it was judged.
+    """
+
+    anomaly_id: str
+    judgement: Judgement
+    principal: str
+    time_ms: int
+    metric: str
+    series: Labels
+    service: str
+    start_ms: int
+    end_ms: int
+    model: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarWindow:
+    """An earlier stretch of the same series that looks like the episode.
+
+    ``distance`` is 0 for the same course and about 1.4 for an unrelated one (root mean square of the differences of
+    the courses, in the spread of the episode's window). ``known`` says what it was.
+    """
+
+    start_ms: int
+    end_ms: int
+    distance: float
+    known: str

@@ -7,6 +7,7 @@ not an anomaly. Training reads the trailing window on another thread and swaps t
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -15,14 +16,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aiops.core.anomaly import Anomaly
+from aiops.core.anomaly import Anomaly, Batch, Mark, Scores
 from aiops.core.errors import AiopsError, ConfigError, Forbidden, QueryError, TransientError
 from aiops.core.incident import Alert
 from aiops.core.ports import AnomalySink, Clock, MetricQuerier, system_clock
 from aiops.incidents.episodes import Narrow, alert_of
+from aiops.incidents.feedback import HALF_LIFE_MS, offsets
 from aiops.incidents.ledger import Ledger
 from aiops.incidents.memory import Documents, Memory
-from aiops.incidents.readings import Reader, Readings
+from aiops.incidents.readings import Reader, Readings, series_id
 from aiops.incidents.tails import calibrate
 from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry, watch_list
@@ -51,6 +53,12 @@ class EpisodeRepository(Documents, Protocol):
     def open_anomalies(self) -> Sequence[Anomaly]: ...
 
 
+class MarkSource(Protocol):
+    """People's judgements of earlier anomalies, the oldest first."""
+
+    def since(self, time_ms: int) -> Sequence[Mark]: ...
+
+
 class DetectionLoop:
     """Watches, scores, judges, reports.
 
@@ -64,6 +72,7 @@ class DetectionLoop:
         narrow: adds matchers to a query, so that an anomaly's query shows its series alone.
         watch: instead of the settings' list.
         lag_ms: wait after a step's close for late samples; by default a quarter of the step, at most 5 s.
+        marks: people's judgements, which move thresholds.
     """
 
     def __init__(
@@ -80,6 +89,7 @@ class DetectionLoop:
         narrow: Narrow | None = None,
         watch: Sequence[WatchEntry] | None = None,
         lag_ms: int | None = None,
+        marks: MarkSource | None = None,
     ) -> None:
         self._reader = Reader(querier)
         self._sink = sink
@@ -95,6 +105,7 @@ class DetectionLoop:
         entries = watch_list(settings) if watch is None else tuple(watch)
         if len({(e.step_ms, e.metric) for e in entries}) != len(entries):
             raise ConfigError("Two entries of detection.watch have the same name or query.")
+        self._marks = marks
         self._memory = Memory(repository)
         self._ledger = Ledger(incidents.false_alarms_per_day, clock())
         self._kept_ms = clock()
@@ -209,6 +220,7 @@ class DetectionLoop:
         found = [self._restore_group(group) for group in self._groups]
         for group in self._groups:
             group.take_live(self._memory.live(group.model, [one.id for one in group.series], now))
+        self.follow_marks()
         self._share_budget()
         return all(found)
 
@@ -236,6 +248,33 @@ class DetectionLoop:
                 group.present, group.judged_ms = group.entries, closed - group.step_ms
                 group.take_up(self._repository.open_anomalies())
         return True
+
+    def follow_marks(self, paid_back_ms: int | None = None) -> None:
+        """Move the thresholds to where people's marks put them.
+
+        Args:
+            paid_back_ms: the beginning of an anomaly that has just been marked as true.
+        """
+        if self._marks is None:
+            return
+        found = offsets(self._marks.since(self._clock() - 4 * HALF_LIFE_MS), self._clock())
+        with self._stepping:
+            if paid_back_ms is not None:
+                self._ledger.forgive(paid_back_ms)
+            for group in self._groups:
+                names = {entry.metric: entry.name for entry in group.entries}
+                group.move_thresholds(
+                    {series_id(names[m], labels): value for (m, labels), value in found.items() if m in names}
+                )
+
+    def scores(self, anomaly: Anomaly, batch: Batch) -> Scores | None:
+        """Scores of a batch of one anomaly's series by the model in service; ``None`` where it is not watched."""
+        for group in self._groups:
+            name = next((e.name for e in group.entries if e.metric == anomaly.metric), None)
+            if name is not None and group.step_ms == batch.step_ms:
+                key = series_id(name, anomaly.series)
+                return self._scorer.trace(group.model, key, dataclasses.replace(batch, series_ids=(key,)))
+        return None
 
     def follow_registry(self) -> None:
         """Serve another version where a person has promoted it or rolled back to it."""

@@ -53,6 +53,7 @@ def begin(
     value: float,
     p_value: float,
     model: str,
+    threshold: float,
 ) -> Anomaly:
     """The anomaly of a newly opened episode. Its id is the same if the step is judged again."""
     matchers = [Matcher(k, MatchOp.EQUAL, v) for k, v in series.labels]
@@ -77,6 +78,7 @@ def begin(
         model=model,
         unit=series.entry.unit,
         terms=_terms(scores.terms, row),
+        threshold=threshold,
     )
 
 

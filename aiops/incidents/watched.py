@@ -176,7 +176,8 @@ class WatchedGroup:
         for row in verdict.opened:
             one = self.series[row]
             figures = (scores, int(row), float(value[row]), float(p_value[row]))
-            touched[one.id] = begin(one, self.narrow, started, now, *figures, reference)
+            limit = float(judge.threshold[row])
+            touched[one.id] = begin(one, self.narrow, started, now, *figures, reference, limit)
         for row in verdict.open:
             key = self.series[row].id
             figures = (scores, int(row), float(value[row]), float(p_value[row]))

@@ -70,6 +70,13 @@ class Scorer:
             self._served[name] = Served(state, now.reference, int(tick.timestamps[-1]))
             return scores
 
+    def trace(self, name: str, series_id: str, batch: Batch) -> Scores | None:
+        """Scores [1, T] of a past stretch of one series, moving nothing on; ``None`` where it is not served."""
+        now = self.served(name)
+        if now is None or series_id not in now.state.series_ids:
+            return None
+        return self._detector.score(now.state.select([series_id]), batch)
+
     def _get(self, name: str) -> Served:
         if name not in self._served:
             raise NotFound(f"No model named '{name}' is in service.")

@@ -11,6 +11,7 @@ from aiops.models.registry import ModelRegistry
 from aiops.promql.parse import inject_matchers
 from aiops.settings import Settings
 from aiops.store.state.detection import DetectionRepository
+from aiops.store.state.marks import MarkRepository
 
 if TYPE_CHECKING:
     from aiops.incidents.detection import DetectionLoop
@@ -22,6 +23,7 @@ def detection_loop(
     incidents: IncidentService,
     models: ModelRegistry,
     detections: DetectionRepository,
+    marks: MarkRepository,
 ) -> DetectionLoop:
     """Built, not started."""
     from aiops.incidents.detection import DetectionLoop
@@ -41,4 +43,5 @@ def detection_loop(
         settings.detection,
         settings.incidents,
         narrow=inject_matchers,
+        marks=marks,
     )

@@ -25,6 +25,7 @@ from aiops.core.ports import ChatSurface, CostSource, Executor, JobProgress, Not
 from aiops.core.principal import Principal
 from aiops.cost.bills import Bills
 from aiops.cost.service import CostService
+from aiops.incidents.anomalies import Anomalies
 from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.muting import Muting
 from aiops.incidents.notify import Dispatcher
@@ -50,6 +51,7 @@ from aiops.store.state.detection import DetectionRepository
 from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.jobs import JobRepository
 from aiops.store.state.keys import KeyRepository
+from aiops.store.state.marks import MarkRepository
 from aiops.store.state.outbox import OutboxRepository
 from aiops.store.state.reports import ReportRepository
 from aiops.store.state.silences import SilenceRepository
@@ -154,7 +156,10 @@ class Service:
         self.cost = CostService(self.store, settings.cost, sink=self.incidents, values=self.store.cost_values)
         bills: dict[str, CostSource[Any]] = plugins.all("connectors.clouds", settings.connectors.clouds)
         self._bills = Bills(self.store, self.cost, bills, focus_file)
-        self._detections = DetectionRepository(state)
+        self._detections, self._marks = DetectionRepository(state), MarkRepository(state)
+        self.anomalies = Anomalies(
+            self._detections, self._marks, self.querier, system_clock, lambda: self._detection
+        )
         self._job_rows = JobRepository(state)
         self.models = ModelRegistry(folder)
         executor = PlanExecutor(
@@ -183,6 +188,7 @@ class Service:
             rates=RateLimits(settings.server.requests_per_minute),
             database=state,
             incidents=self.incidents,
+            anomalies=self.anomalies,
             dispatcher=self._dispatcher,
             watchdogs=self.watchdogs,
             dispatcher=self._dispatcher,
@@ -297,7 +303,7 @@ class Service:
     def _start_detection(self) -> None:
         if not self.settings.detection.enabled:
             return
-        loop = detection_loop(self.settings, self.querier, self.incidents, self.models, self._detections)
+        loop = detection_loop(self.settings, self.querier, self.incidents, self.models, self._detections, self._marks)
         loop.start()
         self._life.on_stop(loop.stop)
         self._detection = loop

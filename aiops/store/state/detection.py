@@ -66,6 +66,11 @@ class DetectionRepository:
             bodies = session.scalars(query).all()
         return tuple(codec.loads(Anomaly, body) for body in bodies)
 
+    def anomaly(self, anomaly_id: str) -> Anomaly | None:
+        with self._database.reader() as session:
+            body = session.scalar(select(AnomalyRow.body).where(AnomalyRow.id == anomaly_id))
+        return None if body is None else codec.loads(Anomaly, body)
+
     def add_checkpoint(self, checkpoint: Checkpoint, keep: int = 5) -> tuple[Checkpoint, ...]:
         """Add one and drop all but the newest ``keep`` of its model; returns the dropped, to delete their files."""
         with self._database.session() as session:

@@ -196,6 +196,17 @@ class AnomalyRow(Base):
     body: Mapped[str]
 
 
+class MarkRow(Base):
+    """People's judgements of anomalies; ``anomaly_id`` is empty where one was missed."""
+
+    __tablename__ = "marks"
+    id: Mapped[int] = mapped_column(_sequence, primary_key=True, autoincrement=True)
+    anomaly_id: Mapped[str] = mapped_column(index=True)
+    principal: Mapped[str]
+    time_ms: Mapped[int] = mapped_column(index=True)
+    body: Mapped[str]
+
+
 class CheckpointRow(Base):
     """Fitted detector states kept under a model version."""
 
