@@ -173,6 +173,11 @@ class ReceiverSettings(PluginSettings):
 
 class ConnectorSettings(Section):
     """Configured plug-ins by name and kind."""
+    schedule: str = ""
+    """A schedule of ``connectors.oncall``: told while ``person``, or anybody, is on call."""
+    person: str = ""
+    fallback: bool = False
+    """Told instead while nobody is on call by ``schedule``, or it is not known who is."""
 
     telemetry: dict[str, PluginSettings] = Field(default_factory=lambda: {"host": PluginSettings(plugin="host")})
     clouds: dict[str, PluginSettings] = Field(default_factory=dict)
@@ -183,6 +188,7 @@ class ConnectorSettings(Section):
     chat: dict[str, PluginSettings] = Field(default_factory=dict)
 
 
+    oncall: dict[str, PluginSettings] = Field(default_factory=dict)
 class WatchSettings(Section):
     """One watched query. ``direction`` is which way is bad; ``kind`` weighs it in root-cause ranking."""
 

@@ -9,6 +9,7 @@ from aiops.api.services import Component, ComponentState
 
 if TYPE_CHECKING:
     from aiops.incidents.detection import DetectionLoop
+    from aiops.incidents.oncall import OnCall
     from aiops.ingest.collector import SourceStatus
     from aiops.store.telemetry.store import TelemetryStore
 
@@ -53,3 +54,8 @@ def detection_component(loop: DetectionLoop | None, *, enabled: bool, running: b
         return Component("detection", ComponentState.STARTING, "training" if status.training else "too little history")
     watched = sum(group.watched for group in status.groups)
     return Component("detection", ComponentState.READY, f"{watched} series watched")
+
+
+def oncall_components(oncall: OnCall) -> list[Component]:
+    """A component for each schedule whose last reading failed; what was read before still holds."""
+    return [Component(f"schedule {name}", ComponentState.DEGRADED, reason) for name, reason in oncall.failing().items()]

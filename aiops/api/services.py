@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from aiops.incidents.lifecycle import IncidentService
     from aiops.incidents.notify import Dispatcher
     from aiops.incidents.silences import Silences
+    from aiops.incidents.oncall import OnCall
+    from aiops.incidents.silences import Silences
     from aiops.incidents.objectives import Objectives
     from aiops.incidents.watchdogs import Watchdogs
     from aiops.ingest.otlp_receiver import OtlpReceiver
@@ -99,6 +101,8 @@ class Services:
     incidents: IncidentService | None = None
     anomalies: Anomalies | None = None
     silences: Silences | None = None
+    objectives: Objectives | None = None
+    oncall: OnCall | None = None
     watchdogs: Watchdogs | None = None
     dispatcher: Dispatcher | None = None
     outbox: OutboxRepository | None = None

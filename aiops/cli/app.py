@@ -25,6 +25,7 @@ COMMANDS = {
     "models": "List models and promote one.",
     "keys": "Create, list and revoke API keys.",
     "notify": "Test receivers, list and resend notifications.",
+    "oncall": "Who is on call, by the imported schedules.",
     "slo": "Error budgets of service-level objectives.",
     "silences": "Keep alerts from waking people for a while.",
     "backfill": "Pull history from a configured Prometheus.",

@@ -179,6 +179,15 @@ class Silence:
         return self.starts_ms <= now_ms < self.ends_ms
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """``person`` is on call in ``[start_ms, end_ms)``."""
+
+    person: str
+    start_ms: int
+    end_ms: int
+
+
 class UpdateKind(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"

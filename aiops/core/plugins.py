@@ -43,6 +43,7 @@ KINDS: dict[str, Kind] = {
         Kind("connectors.clouds", "connectors.clouds", ports.CostSource),
         Kind("connectors.inbound", "connectors.inbound", ports.InboundParser),
         Kind("connectors.notifiers", "connectors.notifiers", ports.Notifier),
+        Kind("connectors.oncall", "connectors.oncall", ports.ScheduleSource),
         Kind("connectors.executors", "connectors.executors", ports.Executor),
         Kind("connectors.llm", "connectors.llm", ports.ChatModelProvider),
         Kind("connectors.chat", "connectors.chat", ports.ChatSurface),
@@ -114,7 +115,7 @@ def load(kind: str, name: str) -> type[Plugin[Any]]:
     return own[0]
 
 
-EXTRA_OF = {"openai": "llm"}
+EXTRA_OF = {"openai": "llm", "ical": "calendar"}
 """Extras whose name differs from the plug-in's, needed only when its import fails."""
 
 

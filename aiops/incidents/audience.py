@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiops.core.incident import Incident, IncidentStatus
 from aiops.incidents.muting import Firing, Mutes
+from aiops.incidents.oncall import Duty
 from aiops.incidents.routing import Route
 
 
@@ -16,6 +17,8 @@ class Hearing:
 
     names: frozenset[str]
     muted: str = ""
+    gaps: tuple[str, ...] = ()
+    """Why receivers that stand in for a schedule hear of it."""
 
 
 class Audience:
@@ -24,6 +27,7 @@ class Audience:
     Args:
         mutes: what mutes at a time (ms UTC).
         incidents: all that may hold firing alerts, for inhibition.
+        duty: who is on call by a schedule at a time.
     """
 
     def __init__(
@@ -31,23 +35,40 @@ class Audience:
         routes: Sequence[Route],
         mutes: Callable[[int], Mutes] = lambda _: Mutes(),
         incidents: Callable[[], Iterable[Incident]] = tuple,
+        duty: Callable[[str, int], Duty] = lambda _schedule, _now: Duty(),
     ) -> None:
         self._routes = tuple(routes)
+        self._duty = duty
         self._mutes = mutes
         self._incidents = incidents
 
     def of(self, incident: Incident, now_ms: int) -> Hearing:
         """Who is to hear of the incident now."""
-        willing = frozenset(r.name for r in self._routes if r.wants(incident, now_ms))
+        willing, gaps = self._willing(incident, now_ms)
         mutes = self._mutes(now_ms) if willing else Mutes()
         if not mutes:
-            return Hearing(willing)
+            return Hearing(willing, gaps=gaps)
         firing = Firing.of([incident, *(i for i in self._incidents() if i.id != incident.id)])
         heard, why = mutes.audible(incident, firing)
         if heard is incident:
-            return Hearing(willing)
-        names = frozenset(r.name for r in self._routes if heard.signals and r.wants(heard, now_ms))
-        return Hearing(names, "" if names else why)
+            return Hearing(willing, gaps=gaps)
+        names, gaps = self._willing(heard, now_ms) if heard.signals else (frozenset[str](), ())
+        return Hearing(names, "" if names else why, gaps)
+
+    def _willing(self, incident: Incident, now_ms: int) -> tuple[frozenset[str], tuple[str, ...]]:
+        names, gaps = set(), set()
+        for route in self._routes:
+            if not route.wants(incident, now_ms):
+                continue
+            if route.schedule:
+                duty = self._duty(route.schedule, now_ms)
+                if route.fallback != bool(duty.gap):
+                    continue
+                if not route.fallback and route.person and route.person not in duty.people:
+                    continue
+                gaps |= {duty.gap} - {""}
+            names.add(route.name)
+        return frozenset(names), tuple(sorted(gaps))
 
     def paging(self, names: Iterable[str]) -> bool:
         """Whether one of them wakes people."""

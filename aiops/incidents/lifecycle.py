@@ -33,6 +33,7 @@ from aiops.incidents.audience import Audience, Hearing
 from aiops.incidents.correlation import CallPaths, correlate, is_simulated, service_of
 from aiops.incidents.matchers import visible
 from aiops.incidents.muting import Mutes
+from aiops.incidents.oncall import Duty
 from aiops.incidents.routing import Route, opened_last
 from aiops.settings import IncidentSettings
 from aiops.store.state.incidents import IncidentRepository
@@ -74,6 +75,7 @@ class IncidentService:
         analyser: ranks causes; without one incidents are announced at once, without a cause.
         receivers: who may be told.
         mutes: silences, maintenance and inhibition in force at a time.
+        duty: who is on call by a schedule at a time.
         background: rank on a thread; false ranks inside ``submit`` and ``tick`` (tests, one-shot commands).
     """
 
@@ -86,11 +88,12 @@ class IncidentService:
         clock: Clock = system_clock,
         *,
         mutes: Callable[[int], Mutes] = lambda _: Mutes(),
+        duty: Callable[[str, int], Duty] = lambda _schedule, _now: Duty(),
         background: bool = True,
     ) -> None:
         self._repository = repository
         self._analyser = analyser
-        self._audience = Audience(receivers, mutes, lambda: self._known.values())
+        self._audience = Audience(receivers, mutes, lambda: self._known.values(), duty)
         self._settings = settings
         self._clock = clock
         self._lock = threading.RLock()
@@ -305,7 +308,8 @@ class IncidentService:
             return
         fresh = names - told
         if fresh:
-            incident = transitions.noted(incident, now, SYSTEM.name, "told", ", ".join(sorted(fresh)))
+            words = "; ".join([", ".join(sorted(fresh)), *hearing.gaps])
+            incident = transitions.noted(incident, now, SYSTEM.name, "told", words)
         if told:
             incident = transitions.noted(incident, now, SYSTEM.name, "update told", ", ".join(sorted(told)))
         incident = replace(

@@ -26,6 +26,8 @@ class Route:
             incident's or the signal's, so that the team of a symptom hears of it too when the cause lies elsewhere.
         min_signals, min_kinds: it is told once the incident holds so many signals, of so many kinds.
         escalate_after_ms: it is told of what nobody acknowledged for so long after the incident opened; 0: at once.
+        schedule, person: it is told while ``person`` (or anybody, where it is empty) is on call by that schedule.
+        fallback: it is told instead while nobody is on call by ``schedule``, or it is not known who is.
         repeat_ms: it is told again of what is open and unacknowledged for so long; 0: never.
     """
 
@@ -36,6 +38,9 @@ class Route:
     min_kinds: int = 1
     escalate_after_ms: int = 0
     repeat_ms: int = 0
+    schedule: str = ""
+    person: str = ""
+    fallback: bool = False
 
     def wants(self, incident: Incident, now_ms: int | None = None) -> bool:
         """Whether this receiver is to be told of ``incident`` as it stands at ``now_ms`` (default: its last change)."""
@@ -71,6 +76,9 @@ def opened_last(incident: Incident) -> int:
 
 def routes_of(receivers: Mapping[str, ReceiverSettings], pages: Mapping[str, bool]) -> list[Route]:
     """The routes of all receivers; ``pages`` says of each whether its kind wakes people. Raises ``ConfigError``."""
+    for name, entry in receivers.items():
+        if (entry.person or entry.fallback) and not entry.schedule:
+            raise ConfigError(f"Receiver '{name}': person and fallback need a schedule.")
     return [
         _route(name, entry, pages[name] if entry.pages is None else entry.pages) for name, entry in receivers.items()
     ]
@@ -86,6 +94,9 @@ def _route(name: str, entry: ReceiverSettings, pages: bool) -> Route:
         entry.min_kinds,
         int(entry.escalate_after_s * 1000),
         int(entry.repeat_s * 1000),
+        entry.schedule,
+        entry.person,
+        entry.fallback,
     )
 
 

@@ -17,7 +17,7 @@ from aiops.access.keys import KeyService
 from aiops.access.rates import RateLimits
 from aiops.actions.approval import ActionService
 from aiops.agent.executor import Executor as PlanExecutor
-from aiops.api.components import detection_component, source_components, store_component
+from aiops.api.components import detection_component, oncall_components, source_components, store_component
 from aiops.api.rule_views import rule_components
 from aiops.api.services import Component, ComponentState, Services
 from aiops.core.errors import AiopsError, TransientError
@@ -64,6 +64,7 @@ from aiops.wiring.heartbeat import heartbeat
 from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.listening import listen, listen_for_otlp
+from aiops.wiring.oncall import on_call
 from aiops.wiring.plugins import PluginFactory, focus_file
 from aiops.wiring.signals import log_signals, mine_logs, signal_series
 from aiops.wiring.telemetry import metric_querier, telemetry_store
@@ -131,6 +132,7 @@ class Service:
             keys.bootstrap_from(settings.server.bootstrap_key_file)
         self.outbox = OutboxRepository(state)
         self.notifiers: dict[str, Notifier[Any]] = plugins.all("connectors.notifiers", settings.receivers)
+        self.oncall = on_call(settings, plugins)
         self.silences = Silences(SilenceRepository(state), settings.incidents)
         self.incidents = IncidentService(
             IncidentRepository(state),
@@ -138,6 +140,7 @@ class Service:
             routes_of(settings.receivers, {name: type(found).pages for name, found in self.notifiers.items()}),
             settings.incidents,
             mutes=Muting(self.silences.active, settings.incidents),
+            duty=self.oncall.duty,
         )
         life.on_stop(self.incidents.stop)
         self.watchdogs = Watchdogs(self.incidents, settings.incidents)
@@ -189,6 +192,8 @@ class Service:
             database=state,
             incidents=self.incidents,
             anomalies=self.anomalies,
+            oncall=self.oncall,
+            objectives=Objectives(settings.slos, self.engine),
             dispatcher=self._dispatcher,
             watchdogs=self.watchdogs,
             dispatcher=self._dispatcher,
@@ -239,6 +244,9 @@ class Service:
         life.on_stop(self.collector.stop)
         self.actions.recover()
         if self._state.dialect == "sqlite":  # no other service shares it: what was claimed was left behind
+        self._dispatcher.start()
+        self.oncall.start()
+        life.on_stop(self.oncall.stop)
             self.outbox.release()
             self._job_rows.release()
         self.incidents.start()
@@ -346,6 +354,7 @@ class Service:
     def _components(self) -> Sequence[Component]:
         ready = ComponentState.READY
         found = [store_component(self.store)]
+        found += oncall_components(self.oncall)
         found.append(Component("state", ready if self._state.healthy() else ComponentState.DOWN, required=True))
         kernels = "" if self.engine.warm_now else "on NumPy until the kernels are compiled"
         found.append(Component("promql", ready, kernels, required=True))

@@ -32,6 +32,7 @@ NEEDS = {
     "POST /api/v1/incidents/{incident_id}/notes": Permission.RESPOND,
     "POST /api/v1/incidents/{incident_id}/merge": Permission.RESPOND,
     "POST /api/v1/incidents/{incident_id}/split": Permission.RESPOND,
+    "GET /api/v1/oncall": Permission.READ,
     "GET /api/v1/slos": Permission.READ,
     "GET /api/v1/anomalies": Permission.READ,
     "GET /api/v1/anomalies/{anomaly_id}": Permission.READ,

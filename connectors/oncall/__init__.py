@@ -1,0 +1,1 @@
+"""Who is on call, from where the rota is kept."""
