@@ -112,7 +112,8 @@ def _integer(param: Floats, size: int) -> Ints:
     if bool((np.abs(param) >= _MAX_INT).any()):
         bad = float(param[np.abs(param) >= _MAX_INT][0])
         way = "overflows" if bad > 0 else "underflows"
-        raise QueryError(f"Scalar value {number_text(bad)} {way} int64", kind="execution")
+        shown = number_text(bad) if np.isinf(bad) else repr(bad)
+        raise QueryError(f"Scalar value {shown} {way} int64", kind="execution")
     return np.clip(param, 0, size).astype(np.int64)
 
 

@@ -69,7 +69,7 @@ def clamp(frame: Frame, low: Floats | None, high: Floats | None) -> Frame:
 
 def _parts(seconds: Floats) -> tuple[Any, Any, Any, Any]:
     """(days since the epoch, months since the epoch, second of the day, where it is a time at all)."""
-    fine = np.isfinite(seconds) & (np.abs(seconds) < 1e13)
+    fine = np.isfinite(seconds) & (np.abs(seconds) < 9.2e18)
     whole = np.trunc(np.where(fine, seconds, 0.0)).astype(np.int64)
     days = np.floor_divide(whole, 86400)
     months = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
