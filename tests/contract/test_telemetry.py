@@ -35,18 +35,30 @@ def answer(data: object) -> Answer:
 
 @dataclass(frozen=True)
 class Provider:
-    """How to reach a source's server on loopback, and its answers to one poll."""
+    """How to reach a source's server on loopback, and its answers to one poll.
+
+    A source of many targets ``stores_failures`` as samples, since one of them must not hold up the others.
+    """
 
     options: Callable[[str], dict[str, Any]]
     answers: tuple[Answer, ...]
+    stores_failures: bool = False
 
 
 PROVIDERS = {
     "prometheus": Provider(
         lambda url: {"url": url, "username": "u", "password": SECRET, "match": ['{__name__=~".+"}']},
         (answer(MATRIX), answer(METADATA)),
-    )
-}
+    ),
+    "scrape": Provider(
+        lambda url: {
+            "static_configs": [{"targets": [url.removeprefix("http://")]}], "username": "u", "password": SECRET,
+        },
+        (Answer(200, b"# HELP a Is it?\n# TYPE a gauge\na 1\n", {"content-type": "text/plain"}),),
+        stores_failures=True,
+    ),
+}  # fmt: skip
+RAISING = sorted(name for name, provider in PROVIDERS.items() if not provider.stores_failures)
 
 
 @contextmanager
@@ -102,7 +114,7 @@ def test_an_unknown_option_is_named(name: str) -> None:
         build("connectors.telemetry", name, {"no_such_key": 1}, PluginContext("mine"))
 
 
-@pytest.mark.parametrize("name", sorted(PROVIDERS))
+@pytest.mark.parametrize("name", RAISING)
 @pytest.mark.parametrize(
     "bad",
     [Answer(503, b""), Answer(200, b"<html>hello</html>"), Answer(401, b"{}"), Answer(200, b'{"status":"success"}')],
@@ -118,7 +130,19 @@ def test_a_server_that_fails_is_a_typed_error_without_secrets(name: str, bad: An
         assert SECRET not in f"{caught.value}{plugin.options!r}"
 
 
-@pytest.mark.parametrize("name", sorted(PROVIDERS))
+@pytest.mark.parametrize("name", sorted(set(PROVIDERS) - set(RAISING)))
+def test_a_failing_target_is_stored_as_down_without_secrets(name: str) -> None:
+    with source(name) as (plugin, server):
+        assert server is not None
+        server.answers.clear()
+        server.usual = Answer(503, b"no")
+        block = plugin.poll("").samples
+        values = {dict(labels)[METRIC_NAME]: float(block.series(i)[1][-1]) for i, labels in enumerate(block.labels)}
+        assert values["up"] == 0.0
+        assert SECRET not in f"{block.labels}{plugin.options!r}"
+
+
+@pytest.mark.parametrize("name", RAISING)
 def test_a_server_that_is_not_there_is_transient(name: str) -> None:
     with peer() as server:
         gone = server.url
