@@ -54,7 +54,7 @@ class Fusion(Detector[FusionOptions]):
             if not member.calibrated:
                 score = torch.from_numpy(member.score(state, batch).score)
                 mask = score.isfinite()
-                median, gap = scale_of([torch.where(mask, score, 0.0)], mask)
+                median, gap = scale_of({name: torch.where(mask, score, 0.0)}, mask, {})
                 arrays |= {f"{name}:fusion.median": median.numpy(), f"{name}:fusion.gap": gap.numpy()}
         return State(batch.series_ids, batch.step_ms, arrays)
 

@@ -27,9 +27,11 @@ class RidgeArOptions(PluginOptions):
     lags: int = Field(24, ge=1, le=256)
     ridge: float = Field(1e-3, gt=0)
     """Added to the normal equations' diagonal, relative to its mean."""
+    prior_steps: float = Field(4.0, ge=0)
+    """Steps that a prior of no autocorrelation counts for."""
     burst_steps: int = Field(8, ge=1, le=256)
     """Steps whose mean surprise is the ``burst`` term."""
-    energy_steps: tuple[int, ...] = (8, 128)
+    energy_steps: tuple[int, ...] = (8, 32)
     """Window lengths of the energy terms."""
     relative_floor: float = Field(0.002, gt=0)
     range_floor: float = Field(0.01, ge=0)
@@ -66,15 +68,17 @@ class RidgeAr(Detector[RidgeArOptions]):
         burst, *energies = self._windows(surprise, mask)
         scale = quantiles(burst, warm, (0.9,))[:, 0].clamp(min=1.0)
         parts = self._parts(surprise, burst / scale[:, None], energies)
-        median, gap = scale_of(list(parts.values()), mask)
+        median, gap = scale_of(parts, mask, self.spans)
+        optimism = self._optimism(mask)
+        recent = (surprise / optimism[:, None]).clamp(max=4 * CLIP)
         return state_of(
             batch,
             {
                 **fitted,
-                "sigma": sigma,
+                "sigma": sigma * optimism,
                 "burst_scale": scale,
                 "lags": filled[:, 1:],
-                "recent": roll(torch.where(mask, surprise, torch.nan), self._ring).half(),
+                "recent": roll(torch.where(mask, recent, torch.nan), self._ring),
                 "seen": mask.any(1),
                 "part_median": median,
                 "part_gap": gap,
@@ -101,16 +105,20 @@ class RidgeAr(Detector[RidgeArOptions]):
         x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], past[:, -1])
         forecast = self._forecast(arrays, x, past)
         surprise = ((x - forecast).abs() / arrays["sigma"][:, None]).clamp(max=4 * CLIP)
-        entry = torch.where(mask, surprise, torch.nan).half()
+        entry = torch.where(mask, surprise, torch.nan)
         recent = torch.cat([arrays["recent"][:, 1:], entry], 1)
-        ring = recent.float()
-        (burst,) = ring_means(ring, (self.options.burst_steps,))
+        (burst,) = ring_means(recent, (self.options.burst_steps,))
         parts = self._parts(
-            surprise, burst / arrays["burst_scale"][:, None], ring_means(ring.square(), self.options.energy_steps)
+            surprise, burst / arrays["burst_scale"][:, None], ring_means(recent.square(), self.options.energy_steps)
         )
         scores = self._scores(arrays, forecast, parts, surprise, mask)
         changed = {"lags": to_array(torch.cat([past[:, 1:], x], 1)), "recent": to_array(recent)}
         return State(state.series_ids, state.step_ms, {**state.arrays, **changed}, state.shared), scores
+
+    def _optimism(self, mask: torch.Tensor) -> torch.Tensor:
+        """How much larger than on the history the residual will be, [S] (Akaike's final prediction error)."""
+        count, weights = mask.sum(1), self.options.lags + 1
+        return ((count + weights) / (count - weights).clamp(min=weights / 2)).sqrt()
 
     def _windows(self, surprise: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         """Mean surprise of the last steps, then its energies."""
@@ -148,7 +156,9 @@ class RidgeAr(Detector[RidgeArOptions]):
             gram += torch.bmm((block * weight).transpose(1, 2), block)
         inside = [*range(lags), lags + 1]
         normal, target = gram[:, inside][:, :, inside], gram[:, inside, lags]
-        load = self.options.ridge * normal.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1.0)
+        count = mask[:, lags:].sum(1).clamp(min=1)
+        share = self.options.ridge + self.options.prior_steps / count
+        load = share * normal.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1.0)
         normal = normal + load[:, None, None] * torch.eye(lags + 1, dtype=normal.dtype, device=x.device)
         factor = torch.linalg.cholesky_ex(normal).L
         return torch.cholesky_solve(target[:, :, None], factor)[:, :, 0].to(x.dtype)

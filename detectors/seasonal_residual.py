@@ -28,7 +28,7 @@ class SeasonalResidualOptions(PluginOptions):
     device: Choice = "auto"
     shift_steps: int = Field(16, ge=2, le=128)
     """Steps whose mean is the ``shift`` term."""
-    energy_steps: tuple[int, ...] = (8, 32, 128)
+    energy_steps: tuple[int, ...] = (8, 32)
     """Window lengths of the energy terms."""
     relative_floor: float = Field(0.002, gt=0)
     """The scale is at least this share of the median's size."""
@@ -57,7 +57,7 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
         values, mask = observed(batch, self._device)
         centre, unit, floor = level(values, mask, self.options.relative_floor, self.options.range_floor)
         x = torch.where(mask, (values - centre[:, None]) / unit[:, None], 0.0)
-        profiles, residual = fit_profiles(x, mask, times(batch.timestamps, self._device), batch.step_ms)
+        profiles, residual, inflation = fit_profiles(x, mask, times(batch.timestamps, self._device), batch.step_ms)
         bias = quantiles(residual, mask, (0.5,))[:, 0]
         residual = residual - bias[:, None]
         sigma = torch.maximum(spread(residual, mask), floor / unit)
@@ -66,14 +66,14 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
         mean = trailing_mean(clipped, mask, self.options.shift_steps)
         shift_scale = spread(mean, mask).clamp(min=self.options.shift_steps**-0.5)
         parts = self._parts(z, mean, trailing_means(clipped.square(), mask, self.options.energy_steps), shift_scale)
-        median, gap = scale_of(list(parts.values()), mask)
+        median, gap = scale_of(parts, mask, self.spans)
         arrays = {
             "centre": centre,
             "unit": unit,
             "bias": bias,
-            "sigma": sigma,
+            "sigma": sigma * inflation,
             "shift_scale": shift_scale,
-            "recent": roll(torch.where(mask, clipped, torch.nan), self._ring).half(),
+            "recent": roll(torch.where(mask, (z / inflation[:, None]).clamp(-CLIP, CLIP), torch.nan), self._ring),
             "seen": mask.any(1),
             "part_median": median,
             "part_gap": gap,
@@ -94,11 +94,10 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
         arrays = self._arrays(state, tick)
         values, mask = observed(tick, self._device)
         expected, z = self._residual(arrays, values, mask, tick)
-        entry = torch.where(mask, z.clamp(-CLIP, CLIP), torch.nan).half()
+        entry = torch.where(mask, z.clamp(-CLIP, CLIP), torch.nan)
         recent = torch.cat([arrays["recent"][:, 1:], entry], 1)
-        ring = recent.float()
-        (mean,) = ring_means(ring, (self.options.shift_steps,))
-        energies = ring_means(ring.square(), self.options.energy_steps)
+        (mean,) = ring_means(recent, (self.options.shift_steps,))
+        energies = ring_means(recent.square(), self.options.energy_steps)
         parts = self._parts(z, mean, energies, arrays["shift_scale"])
         kept = {**state.arrays, "recent": to_array(recent)}
         return State(state.series_ids, state.step_ms, kept, state.shared), self._scores(

@@ -21,8 +21,8 @@ from detectors.support.states import check, pick, scores_of, state_of
 
 class WindowCovarianceOptions(PluginOptions):
     device: Choice = "auto"
-    scales: tuple[tuple[int, int], ...] = ((8, 1), (16, 1), (16, 4), (16, 8))
-    """Samples in a window and steps a sample: windows of 8, 16, 64 and 128 steps."""
+    scales: tuple[tuple[int, int], ...] = ((8, 1), (16, 4))
+    """Samples in a window and steps a sample: windows of 8 and of 64 steps."""
     ridge: float = Field(0.1, gt=0)
     """White noise in the covariance, as a share of the variance."""
     relative_floor: float = Field(0.002, gt=0)
@@ -67,7 +67,7 @@ class WindowCovariance(Detector[WindowCovarianceOptions]):
             **{f"factor.{_name(s)}": f.half() for s, f in zip(self.options.scales, factors, strict=True)},
         }
         parts = self._parts(arrays, centred, centred[:, 0])
-        arrays["part_median"], arrays["part_gap"] = scale_of(list(parts.values()), mask)
+        arrays["part_median"], arrays["part_gap"] = scale_of(parts, mask, self.spans)
         ahead = centred[:, :1].expand(-1, self._ring)
         arrays["recent"] = torch.cat([ahead, centred], 1)[:, -self._ring :].contiguous()
         return state_of(batch, arrays)

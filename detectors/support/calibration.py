@@ -1,4 +1,4 @@
-"""Parts of a score on one scale, and smoothing of finished score rows.
+"""Parts of a score on one scale.
 
 Every part of every detector (a residual, an energy over a window, …) is measured in units of its own usual size on
 the training window: the excess over its median, divided by the distance from the median to the 90 % quantile.
@@ -9,11 +9,9 @@ So 0 is at or below the usual, about 0.7 the 90 % quantile, 2.4 ten and 4.6 a hu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from detectors.support.robust import quantiles
 
@@ -21,15 +19,27 @@ LEAST_GAP = 0.25
 """Parts are in spreads, where normal noise has a gap of about 1; a flat series must not have none."""
 MAX_SAMPLE = 4096
 """Steps at most that a quantile is read from; longer rows are thinned evenly."""
+UNSURE = 2.0
+"""How much a gap widens, in units of the 90 % quantile, for a window as long as the history."""
 
 
-def scale_of(parts: Sequence[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Medians and gaps to the 90 % quantiles of parts [S, T] where ``mask`` is true; [S, P] each."""
+def scale_of(
+    parts: Mapping[str, torch.Tensor], mask: torch.Tensor, spans: Mapping[str, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Medians and gaps to the 90 % quantiles of parts [S, T] where ``mask`` is true; [S, P] each.
+
+    A part that looks at windows of ``spans`` steps has seen few independent ones in a short history, so its usual
+    size is less sure and the gap is widened by a share of it.
+    """
     every = -(-mask.shape[1] // MAX_SAMPLE)
-    cuts = [quantiles(part[:, ::every], mask[:, ::every], (0.5, 0.9)) for part in parts]
-    median = torch.stack([cut[:, 0] for cut in cuts], 1)
-    high = torch.stack([cut[:, 1] for cut in cuts], 1)
-    return median, (high - median).clamp(min=LEAST_GAP)
+    count = mask.sum(1).clamp(min=1)
+    medians, gaps = [], []
+    for name, part in parts.items():
+        cut = quantiles(part[:, ::every], mask[:, ::every], (0.5, 0.9))
+        unsure = (spans.get(name, 1) / count).clamp(max=1.0)
+        medians.append(cut[:, 0])
+        gaps.append((cut[:, 1] - cut[:, 0]).clamp(min=LEAST_GAP) + UNSURE * unsure * cut[:, 1])
+    return torch.stack(medians, 1), torch.stack(gaps, 1)
 
 
 def combine(
@@ -48,29 +58,3 @@ def shares(squares: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str,
     score = torch.stack(list(squares.values())).sum(0).sqrt_()
     whole = score.clamp(min=1e-6)
     return score, {name: square / whole for name, square in squares.items()}
-
-
-def centred_mean(score: NDArray[np.float32], mask: NDArray[np.bool_], width: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Mean of the observed scores in a window of ``width`` [S] steps around each; looks ahead."""
-    place = np.arange(score.shape[1])[None]
-    wide = np.maximum(width, 1)[:, None]
-    low, high = np.maximum(place - wide // 2, 0), np.minimum(place + (wide + 1) // 2, score.shape[1])
-    return _mean_between(score, mask, low, high)
-
-
-def trailing_mean(score: NDArray[np.float32], mask: NDArray[np.bool_], width: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Mean of the observed scores among the last ``width`` [S] steps."""
-    place = np.arange(score.shape[1])[None]
-    return _mean_between(score, mask, np.maximum(place + 1 - np.maximum(width, 1)[:, None], 0), place + 1)
-
-
-def _mean_between(
-    score: NDArray[np.float32], mask: NDArray[np.bool_], low: NDArray[np.int64], high: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    total = np.pad(np.cumsum(np.where(mask, score, 0.0), 1, dtype=np.float64), ((0, 0), (1, 0)))
-    count = np.pad(np.cumsum(mask, 1), ((0, 0), (1, 0)))
-    high, low = np.broadcast_to(high, score.shape), np.broadcast_to(low, score.shape)
-    seen: NDArray[np.int64] = np.take_along_axis(count, high, 1) - np.take_along_axis(count, low, 1)
-    mean = (np.take_along_axis(total, high, 1) - np.take_along_axis(total, low, 1)) / np.maximum(seen, 1)
-    out: NDArray[np.float32] = mean.astype(np.float32)
-    return out

@@ -1,7 +1,7 @@
 """A finished range scored as a whole: fit on it, score it, look both ways. For back tests and boards.
 
-A term that looks back on a window says most about the window's middle, so that its score is moved there; and an
-episode lasts, so that a step's score is averaged with the mean over one rhythm of the series around it.
+A term that looks back on a window says most about the window's middle, so that its score is moved there, before
+scores are averaged as :mod:`detectors.support.smoothing` says.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from aiops.core.anomaly import Batch, Scores
 from aiops.core.ports import Detector
-from detectors.support.calibration import centred_mean
 from detectors.support.seasons import rhythm
+from detectors.support.smoothing import finished
 from detectors.support.windows import group_ragged, rows_of
 
 MAX_POINTS = 4_000_000
@@ -33,6 +33,8 @@ def score_ranges(
     out: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(values)
     for group in group_ragged(values, timestamps_ms):
         batch = group.batch
+        if not batch.values.size:
+            continue
         rows = max(1, MAX_POINTS // max(batch.values.shape[1], 1))
         parts = []
         for start in range(0, len(batch), rows):
@@ -45,12 +47,10 @@ def score_ranges(
 
 
 def looking_both_ways(scores: Scores, spans: Mapping[str, int], batch: Batch) -> NDArray[np.float32]:
-    """Terms moved to the middle of their windows, and the result averaged with its mean over one rhythm."""
+    """Terms moved to the middle of their windows, and the result smoothed over what came before and after."""
     mask = np.isfinite(scores.score)
-    square = centred_square(scores, spans, mask)
     width = rhythm(torch.from_numpy(batch.values), torch.from_numpy(batch.mask)).numpy()
-    smooth = square + centred_mean(square, mask, width)
-    return np.where(mask, np.sqrt(smooth / 2), np.float32(np.nan))
+    return finished(centred_square(scores, spans, mask), mask, width)
 
 
 def centred_square(scores: Scores, spans: Mapping[str, int], mask: NDArray[np.bool_]) -> NDArray[np.float32]:

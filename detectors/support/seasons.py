@@ -108,13 +108,18 @@ def phase_bins(timestamps: torch.Tensor, period_ms: torch.Tensor, bins: int) -> 
 
 def fit_profiles(
     x: torch.Tensor, mask: torch.Tensor, timestamps: torch.Tensor, step_ms: int
-) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
     """Additive profiles, each fitted to what the earlier ones leave.
 
+    A phase seen ``m`` times leaves less on the history than on what comes: by ``sqrt((m + 1) / (m - 1))``. A profile
+    is kept where it helps in spite of that.
+
     Returns:
-        ``period.<slot>`` int64 [S] in ms (0: not used) and ``profile.<slot>`` float16 [S, bins]; the residual [S, T].
+        ``period.<slot>`` int64 [S] in ms (0: not used) and ``profile.<slot>`` float16 [S, bins]; the residual
+        [S, T]; and how much larger residuals will be out of sample, [S].
     """
     out: dict[str, torch.Tensor] = {}
+    inflation = torch.ones_like(x[:, 0])
     residual = x
     span = observed_span(mask) * step_ms
     for slot in SLOTS:
@@ -131,11 +136,14 @@ def fit_profiles(
         profile, count = binned_medians(residual, mask, bins, slot.bins)
         profile = fill_circular(profile, count > 0).clamp_(-LARGEST, LARGEST).half()
         candidate = residual - profile.gather(1, bins).float()
-        better = usable & (spread(candidate, mask) < SHRINK * spread(residual, mask))
+        times_seen = mask.sum(1) / (count > 0).sum(1).clamp(min=1)
+        optimism = ((times_seen + 1) / (times_seen - 1).clamp(min=0.1)).sqrt()
+        better = usable & (optimism * spread(candidate, mask) < SHRINK * spread(residual, mask))
+        inflation = torch.where(better, inflation * optimism, inflation)
         residual = torch.where(better[:, None], candidate, residual)
         out[f"period.{slot.name}"] = torch.where(better, period, torch.zeros_like(period))
         out[f"profile.{slot.name}"] = torch.where(better[:, None], profile, torch.zeros_like(profile))
-    return out, residual
+    return out, residual, inflation
 
 
 def observed_span(mask: torch.Tensor) -> torch.Tensor:

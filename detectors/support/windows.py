@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from aiops.core.anomaly import Batch
 
+DAY_MS = 86_400_000
+MAX_GAP = 288
+"""Steps of a gap that always stay."""
 SPARSE = 4
 """A series whose grid would be longer than this many times its points is laid out by position instead."""
 
@@ -42,24 +45,26 @@ def step_of(timestamps_ms: NDArray[np.int64]) -> int:
     return max(int(np.median(gaps)), 1) if len(gaps) else 1000
 
 
-def group_ragged(values: Sequence[NDArray[np.float64]], timestamps_ms: Sequence[NDArray[np.int64]]) -> list[Group]:
-    """Batches of equal step. A row starts at its own first point, so series of different years share a grid.
+def group_ragged(
+    values: Sequence[NDArray[np.float64]], timestamps_ms: Sequence[NDArray[np.int64]], first: int | None = None
+) -> list[Group]:
+    """Batches of equal step and similar length.
+
+    With ``first`` the step is that of each row's first points, so that no later point matters. A row starts at its
+    own first point, so series of different years share a grid.
 
     Rows keep their own time of day: the grid's absolute times are those of the first row only where all
     rows start together, hence phases are to be read as relative to the row.
     """
-    by_step: dict[int, list[int]] = {}
+    alike: dict[tuple[int, int], list[int]] = {}
+    places = []
     for i, ts in enumerate(timestamps_ms):
-        by_step.setdefault(step_of(ts), []).append(i)
+        step = step_of(ts[:first])
+        places.append(_places(ts, step, first))
+        alike.setdefault((step, int(places[-1][-1] + 1).bit_length() if len(ts) else 0), []).append(i)
     groups = []
-    for step, members in sorted(by_step.items()):
-        cells = []
-        for i in members:
-            ts = timestamps_ms[i]
-            index = (ts - ts[0] + step // 2) // step if len(ts) else np.empty(0, np.int64)
-            if len(ts) and (index[-1] >= SPARSE * len(ts) or index.min() < 0):
-                index = np.arange(len(ts), dtype=np.int64)
-            cells.append(index)
+    for (step, _), members in sorted(alike.items()):
+        cells = [places[i] for i in members]
         length = max((int(c[-1]) + 1 for c in cells if len(c)), default=0)
         grid, mask = _lay([values[i] for i in members], cells, length)
         start = min((int(timestamps_ms[i][0]) for i in members if len(timestamps_ms[i])), default=0)
@@ -67,6 +72,25 @@ def group_ragged(values: Sequence[NDArray[np.float64]], timestamps_ms: Sequence[
         batch = Batch(grid, mask, times, step, tuple(str(i) for i in members))
         groups.append(Group(batch, tuple(members), tuple(cells)))
     return groups
+
+
+def _places(ts: NDArray[np.int64], step: int, first: int | None) -> NDArray[np.int64]:
+    """Grid index of every point; by position where the points fit no grid."""
+    if not len(ts):
+        return np.empty(0, np.int64)
+    index = without_long_gaps((ts - ts[0] + step // 2) // step, step)
+    head = index[:first]
+    if head[-1] >= SPARSE * len(head) or index.min() < 0:
+        return np.arange(len(ts), dtype=np.int64)
+    return index
+
+
+def without_long_gaps(index: NDArray[np.int64], step_ms: int) -> NDArray[np.int64]:
+    """Grid places with whole days taken out of long gaps, so that a pause of years fits into memory."""
+    day = max(DAY_MS // step_ms, MAX_GAP)
+    gap = np.diff(index, prepend=index[:1])
+    short: NDArray[np.int64] = index - np.cumsum(np.maximum(gap - MAX_GAP, 0) // day * day)
+    return short
 
 
 def _lay(

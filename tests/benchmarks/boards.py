@@ -18,6 +18,19 @@ def detect_batch(values, timestamps, train_lens):  # type: ignore[no-untyped-def
     return score_ranges(detector, [np.asarray(v, float) for v in values], times)
 
 
+def detect_streaming(values, timestamps, train_lens):  # type: ignore[no-untyped-def]
+    """``detector_board.py --batch --causal``: the same detectors, refitted on what has been, never looking ahead."""
+    import numpy as np
+
+    from aiops.core.plugins import build
+    from aiops.core.ports import PluginContext
+    from detectors.support.streaming import stream_ranges
+
+    detector = build("detectors", "fusion", {}, PluginContext("board"))
+    times = [np.round(np.asarray(t) * 1000).astype(np.int64) for t in timestamps]
+    return stream_ranges(detector, [np.asarray(v, float) for v in values], times)
+
+
 def rank_causes(metrics, inject_time, topology, symptom=None, spans=None, logs=None):  # type: ignore[no-untyped-def]
     """``rca_board.py``: services by likelihood, with the metric that shows it; empty where nothing stands out."""
     import numpy as np

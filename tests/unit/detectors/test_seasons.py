@@ -52,7 +52,7 @@ def test_a_daily_rhythm_is_taken_out_and_given_back() -> None:
     times = torch.arange(96 * 6, dtype=torch.int64) * step
     wave = 5 * torch.sin(2 * torch.pi * times.double() / DAY_MS).float()
     x = wave[None] + torch.randn(3, len(times), generator=torch.Generator().manual_seed(0)) * 0.1
-    profiles, residual = fit_profiles(x, torch.ones_like(x, dtype=torch.bool), times, step)
+    profiles, residual, _ = fit_profiles(x, torch.ones_like(x, dtype=torch.bool), times, step)
     assert profiles["period.day"].tolist() == [DAY_MS] * 3
     assert float(residual.std()) < 0.2
     future = times + DAY_MS * 10
