@@ -226,11 +226,23 @@ class _Parser(LabelSyntax):
             return ()
         found = [self.expression(0)]
         while (comma := self.symbol(",")) is not None:
-            if self.peek().text == ")":
+            if not self.begins_operand():
                 raise self.error(comma.start, "trailing commas not allowed in function call args")
             found.append(self.expression(0))
         self.expect(")")
         return tuple(found)
+
+    def begins_operand(self) -> bool:
+        token = self.peek()
+        match token.kind:
+            case TokenKind.SYMBOL:
+                return token.text in "({"
+            case TokenKind.OPERATOR:
+                return token.text in "+-" or token.word in _METRIC_WORDS
+            case TokenKind.KEYWORD:
+                return token.word in _METRIC_WORDS
+            case kind:
+                return kind is not TokenKind.END
 
     def call(self) -> Call:
         token = self.take()

@@ -23,6 +23,11 @@ REWORDED = (
 VARYING = ("error parsing regexp", "bad number or duration syntax")
 """Beginnings of complaints after which the words are those of another library."""
 QUERIES = (
+    "f(x, * 2)",
+    "label_join(x, @, y)",
+    "clamp(x, group_left)",
+    "abs(x, $)",
+    "round(x, +1, )",
     "sum(",
     "sum by job (x)",
     "sum by (job (x)",
