@@ -31,6 +31,8 @@ COMMANDS = {
     "backfill": "Pull history from a configured Prometheus.",
     "store": "The telemetry store: status, retention, export, import.",
     "rules": "Check rule files in Prometheus' format.",
+    "logs": "Templates of log lines.",
+    "traces": "Who calls whom.",
     "doctor": "Check that this machine and configuration can run the service.",
     "plugins": "List the plug-ins.",
     "config": "Check and show the configuration.",

@@ -122,7 +122,7 @@ class LogPattern:
     """Lines of one service that share a template, or a masked form where they have none.
 
     ``first_ms`` and ``last_ms`` are within what was asked for; ``known_ms`` is when the template was seen first of
-    all, 0 where that is not known. ``example`` is the first line of what was asked for.
+    all, 0 where that is not known. ``example`` is the first line of what was asked for, ``resource`` its origin.
     """
 
     service: str
@@ -134,6 +134,7 @@ class LogPattern:
     template_id: str = ""
     example: Untrusted = field(default_factory=lambda: Untrusted(""))
     known_ms: int = 0
+    resource: Labels = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,8 @@ class Baseline:
         return tail_above(count / spread, usual / spread)
 
     def below(self, steps: int) -> float:
-        """Chance of no line in so many steps; 1 where the template is often away."""
-        away = sum(c == 0 for c in self.counts)
-        if not self.known or away > 0.05 * len(self.counts):
+        """Chance of the last ``steps`` steps without a line, by those before; 1 where it was often away in them."""
+        before = list(self.counts)[: len(self.counts) - steps]
+        if len(before) < KNOWN or before.count(0) > 0.05 * len(before):
             return 1.0
-        return math.exp(-self.mean() * steps / self.spread())
+        return math.exp(-sum(before) / len(before) * steps / self.spread())

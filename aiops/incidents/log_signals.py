@@ -24,6 +24,7 @@ from aiops.core.series import Labels, labels_of
 from aiops.core.signals import OTHER_TEMPLATE, LogPattern
 from aiops.core.untrusted import Untrusted
 from aiops.incidents.log_baseline import HISTORY, Baseline
+from aiops.ingest.signal_labels import base_labels
 from aiops.settings import IncidentSettings, SignalSettings
 
 log = logging.getLogger(__name__)
@@ -260,7 +261,7 @@ class LogSignals:
     ) -> Alert:
         pattern = template.pattern
         began = pattern.last_ms if kind == "vanished" else max(pattern.first_ms, at - self._step_ms)
-        labels = _labels(key)
+        labels = _labels(key, pattern)
         a_second = self._step_ms / 1000
         anomaly = Anomaly(
             id=f"{fingerprint(labels)}-{kind}-{began}",
@@ -336,8 +337,8 @@ class LogSignals:
             self._unsent.clear()
 
 
-def _labels(key: Key) -> Labels:
-    return labels_of({"service_name": key[0], "template_id": key[1]})
+def _labels(key: Key, pattern: LogPattern) -> Labels:
+    return labels_of([*base_labels(pattern.resource), ("template_id", key[1])])
 
 
 def _quoted(text: str) -> str:

@@ -84,6 +84,8 @@ def headline(alert: Alert) -> str:
     prefix = f"{service}: " if service else ""
     if (anomaly := alert.anomaly) is not None:
         words = Untrusted(metric_words(anomaly.metric, anomaly.query, anomaly.kind)).display(100)
+        said = next((text for name, text in alert.annotations if name == "template"), None)
+        words += f" «{said.display(80)}»" if said is not None else ""
         parts = [f"{words} {quantity(anomaly.value, anomaly.unit)}"]
         if normal := against_normal(anomaly.value, anomaly.expected):
             parts.append(normal)

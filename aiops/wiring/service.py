@@ -29,8 +29,8 @@ from aiops.incidents.anomalies import Anomalies
 from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.muting import Muting
 from aiops.incidents.notify import Dispatcher
-from aiops.incidents.refresh import Refresher
 from aiops.incidents.objectives import Objectives
+from aiops.incidents.refresh import Refresher
 from aiops.incidents.root_cause import RootCauseAnalyser
 from aiops.incidents.routing import routes_of
 from aiops.incidents.silences import Silences
@@ -38,8 +38,8 @@ from aiops.incidents.watch import watch_list
 from aiops.incidents.watchdogs import Watchdogs
 from aiops.ingest.backfill import backfill_job
 from aiops.ingest.collector import Collector
-from aiops.jobs.queue import JobQueue
 from aiops.ingest.otlp_receiver import receiver_of
+from aiops.jobs.queue import JobQueue
 from aiops.models.registry import ModelRegistry
 from aiops.promql.engine import PromqlEngine
 from aiops.rules.engine import rules_of
@@ -67,7 +67,7 @@ from aiops.wiring.listening import listen, listen_for_otlp
 from aiops.wiring.oncall import on_call
 from aiops.wiring.plugins import PluginFactory, focus_file
 from aiops.wiring.signals import log_signals, mine_logs, signal_series
-from aiops.wiring.telemetry import metric_querier, telemetry_store
+from aiops.wiring.telemetry import metric_querier, scrape_targets, telemetry_store
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -160,9 +160,7 @@ class Service:
         bills: dict[str, CostSource[Any]] = plugins.all("connectors.clouds", settings.connectors.clouds)
         self._bills = Bills(self.store, self.cost, bills, focus_file)
         self._detections, self._marks = DetectionRepository(state), MarkRepository(state)
-        self.anomalies = Anomalies(
-            self._detections, self._marks, self.querier, system_clock, lambda: self._detection
-        )
+        self.anomalies = Anomalies(self._detections, self._marks, self.querier, system_clock, lambda: self._detection)
         self._job_rows = JobRepository(state)
         self.models = ModelRegistry(folder)
         executor = PlanExecutor(
@@ -192,27 +190,26 @@ class Service:
             database=state,
             incidents=self.incidents,
             anomalies=self.anomalies,
+            silences=self.silences,
+            watchdogs=self.watchdogs,
             oncall=self.oncall,
             objectives=Objectives(settings.slos, self.engine),
             dispatcher=self._dispatcher,
-            watchdogs=self.watchdogs,
-            dispatcher=self._dispatcher,
-            silences=self.silences,
             outbox=self.outbox,
             actions=self.actions,
             conversations=conversations,
             assistant=self.assistant,
-            objectives=Objectives(settings.slos, self.engine),
             cost=self.cost,
             cost_report=self._cost_report,
             import_costs=self._bills.upload,
             models=self.models,
             jobs=JobQueue(self._job_rows),
+            otlp=receiver_of(settings, self.store, system_clock),
+            targets=lambda: scrape_targets(self.sources.values()),
             inbound=plugins.all("connectors.inbound", settings.connectors.inbound),
             components=self._components,
             metrics_text=self._own.metrics_text if self._own else str,
             versions={"aiops": __version__},
-            otlp=receiver_of(settings, self.store, system_clock),
         )
         from aiops.api.app import create_app
 
@@ -234,29 +231,28 @@ class Service:
         """Listen, collect and dispatch at once; the rest follows in the background. Raises ``ConfigError``."""
         life = self._life
         self.url = listen(self.app, self.settings.server, self.settings.data_dir, life)
+        listen_for_otlp(self.services, life)
         if self._own is not None:
             self._own.start(self.store)
             life.on_stop(self._own.stop)  # before the store closes
         signal_series(self.settings, self.store, life)
-        listen_for_otlp(self.services, life)
         self.collector = Collector(self.store, {n: s for n, s in self.sources.items() if s.interval_s > 0})
         self.collector.start()
         life.on_stop(self.collector.stop)
         self.actions.recover()
         if self._state.dialect == "sqlite":  # no other service shares it: what was claimed was left behind
-        self._dispatcher.start()
-        self.oncall.start()
-        life.on_stop(self.oncall.stop)
             self.outbox.release()
             self._job_rows.release()
         self.incidents.start()
         log_signals(self.settings, self.store, self.incidents, life)
+        self._dispatcher.start()
+        self.oncall.start()
+        life.on_stop(self.oncall.stop)
         self.watchdogs.start()
         life.on_stop(self.watchdogs.stop)
         if (sign := heartbeat(self.settings.incidents.heartbeat, self._components)) is not None:
             sign.start()
             life.on_stop(sign.stop)
-        self._dispatcher.start()
         refresher = Refresher(self.notifiers, self.incidents.told)
         refresher.start()
         self.rules.start()
@@ -354,12 +350,12 @@ class Service:
     def _components(self) -> Sequence[Component]:
         ready = ComponentState.READY
         found = [store_component(self.store)]
-        found += oncall_components(self.oncall)
         found.append(Component("state", ready if self._state.healthy() else ComponentState.DOWN, required=True))
         kernels = "" if self.engine.warm_now else "on NumPy until the kernels are compiled"
         found.append(Component("promql", ready, kernels, required=True))
         found += source_components(self.collector.status() if self.collector else ())
         found += rule_components(self.rules)
+        found += oncall_components(self.oncall)
         failed = dict(self._failed)
         why = failed.pop("detection", "")
         enabled = self.settings.detection.enabled

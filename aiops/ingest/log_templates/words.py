@@ -152,13 +152,13 @@ def _mixed(word: str) -> tuple[str, Kind]:
     if ".." in word and (dots := _AFTER_DOTS.match(word)):
         shown, kind = shape(dots[2])
         return dots[1] + shown, Kind.CONSTANT if kind is Kind.VALUE else kind
+    if len(word) > 1 and (word.startswith(_PATH_STARTS) or "://" in word or "@" in word.strip("@")):
+        return WILDCARD, Kind.VALUE
     if _DIGIT(word):
         if _ONE_DIGIT_IN_A_WORD.match(word) and not _HOST.match(word):
             return word, Kind.CONSTANT
         prefixed = _PREFIXED_NUMBER.match(word)
         return (prefixed[1] + WILDCARD, Kind.SOFT) if prefixed else (WILDCARD, Kind.VALUE)
-    if len(word) > 1 and (word.startswith(_PATH_STARTS) or "://" in word or "@" in word.strip("@")):
-        return WILDCARD, Kind.VALUE
     if "." in word:
         host = _HOST.match(word)
         if "/" in word or (host and host[1] not in _TWO_LETTER_FILES):

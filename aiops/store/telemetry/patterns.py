@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from aiops.core.series import Labels
 from aiops.core.signals import OTHER_TEMPLATE, LogPattern
 from aiops.core.untrusted import Untrusted
 from aiops.store.telemetry.log_templates import LogTemplates
@@ -40,7 +41,7 @@ def mask(line: str) -> str:
 class Lines:
     """Lines of one service that share a template, or their text where they have none.
 
-    How many, their worst severity, first and last time (ns), the template's id, the first line.
+    How many, their worst severity, first and last time (ns), the template's id, the first line and its resource.
     """
 
     service: str
@@ -51,6 +52,7 @@ class Lines:
     last_ns: int
     template_id: str = ""
     example: str = ""
+    resource: Labels = ()
 
 
 def group(lines: Iterable[Lines], limit: int, templates: LogTemplates) -> list[LogPattern]:
@@ -74,6 +76,7 @@ def group(lines: Iterable[Lines], limit: int, templates: LogTemplates) -> list[L
             max(line.last_ns, known.last_ns if known else line.last_ns),
             id,
             oldest.example,
+            oldest.resource,
         )
     ranked = sorted(groups.values(), key=lambda g: (-g.count, g.service, g.body))[:limit]
     return [_pattern(g, templates) for g in ranked]
@@ -91,4 +94,5 @@ def _pattern(lines: Lines, templates: LogTemplates) -> LogPattern:
         lines.template_id,
         Untrusted(lines.example[:LINE_CAP]),
         known.first_ms if known else 0,
+        lines.resource,
     )

@@ -240,14 +240,16 @@ class Signals:
             for name in days:
                 con.execute(
                     "SELECT service, template_id, CASE WHEN template_id = '' THEN body ELSE '' END AS text, count(*), "  # noqa: S608
-                    f"max(severity), min(ns), max(ns), arg_min(body, ns), {who} FROM {name} "
+                    f"max(severity), min(ns), max(ns), arg_min(body, ns), arg_min(resource, ns), {who} FROM {name} "
                     "WHERE ns >= ? AND ns < ? AND (? = '' OR service = ?) GROUP BY service, template_id, text"
                     f"{', resource, attributes' if principal.scope else ''} ORDER BY 4 DESC LIMIT {LINES_CAP}",
                     [start_ms * 1_000_000, end_ms * 1_000_000, service, service],
                 )
-                for owner, template, text, count, severity, first, last, body, resource, attributes in _rows(con):
+                for owner, template, text, count, severity, first, last, body, origin, resource, attributes in _rows(
+                    con
+                ):
                     if visible(load_labels(resource), load_labels(attributes)):
-                        yield Lines(owner, text, count, severity, first, last, template, body)
+                        yield Lines(owner, text, count, severity, first, last, template, body, load_labels(origin))
 
     def spans(self, start_ms: int, end_ms: int, principal: Principal, service: str, limit: int) -> list[Span]:
         visible = in_scope(principal)

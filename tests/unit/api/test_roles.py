@@ -34,6 +34,8 @@ NEEDS = {
     "POST /api/v1/incidents/{incident_id}/split": Permission.RESPOND,
     "GET /api/v1/oncall": Permission.READ,
     "GET /api/v1/slos": Permission.READ,
+    "GET /api/v1/logs/patterns": Permission.READ,
+    "GET /api/v1/service-graph": Permission.READ,
     "GET /api/v1/anomalies": Permission.READ,
     "GET /api/v1/anomalies/{anomaly_id}": Permission.READ,
     "GET /api/v1/anomalies/{anomaly_id}/chart.png": Permission.READ,
