@@ -52,7 +52,8 @@ def query(
     if json:
         print_json(answer["data"])
     else:
-        print("\n".join(lines(answer["data"])))
+        for line in lines(answer["data"]):
+            print(line)
     for note in (*answer.get("warnings", ()), *answer.get("infos", ())):
         print(f"aiops: {note}", file=sys.stderr)
 

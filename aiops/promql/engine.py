@@ -178,7 +178,8 @@ class PromqlEngine(MetricQuerier):
         except RecursionError:
             raise QueryError(TOO_DEEP) from None
         if isinstance(self.reader, HistogramReader):
-            asked = [(x.matchers, source.hulls[x.matchers], x.start) for x in walk(plan) if isinstance(x, Selector)]
+            nodes = [x for x in walk(plan) if isinstance(x, Selector) and x.matchers in source.hulls]
+            asked = [(x.matchers, source.hulls[x.matchers], x.start) for x in nodes]
             refuse(self.reader, query, asked, principal, notes)
         return evaluator
 

@@ -70,3 +70,7 @@ def test_only_where_there_are_any_in_time_and_scope(engine: PromqlEngine) -> Non
     assert len(engine.instant("lat_seconds{job='other'}", NOW, LOCAL).block) == 0
     other = Principal("k", Role.VIEWER, (Matcher("job", MatchOp.EQUAL, "other"),))
     assert len(engine.instant("lat_seconds", NOW, other).block) == 0
+
+
+def test_a_subquery_without_a_point_needs_no_samples(engine: PromqlEngine) -> None:
+    assert len(engine.instant("min_over_time((topk(1, up))[1m:5m])", NOW + 120_000, LOCAL).block) == 0
