@@ -18,6 +18,7 @@ COMMANDS = {
     "ask": "Ask a question in words.",
     "query": "Ask in PromQL.",
     "status": "Show what the running service holds and does.",
+    "detect": "Judge a past time range; list, show and mark anomalies.",
     "incidents": "List, show, acknowledge, resolve, merge and split incidents.",
     "actions": "List, approve and reject proposed actions.",
     "cost": "Cloud costs: summary, forecast, anomalies, budgets, import.",

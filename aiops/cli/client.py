@@ -65,6 +65,10 @@ class Api:
         headers = {"content-type": "application/octet-stream"}
         return self._send("POST", path, content=content, params=params, headers=headers)
 
+    def get_bytes(self, path: str) -> bytes:
+        """GET as bytes."""
+        return self._response("GET", path).content
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self._send("POST", path, json=dict(body or {}))
 

@@ -92,4 +92,4 @@ def share(hits: int, count: int) -> Share:
     middle = p + Z**2 / (2 * count)
     half = Z * math.sqrt(p * (1 - p) / count + Z**2 / (4 * count**2))
     scale = 1 + Z**2 / count
-    return Share(hits, count, p, max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0))
+    return Share(hits, count, p, min(max((middle - half) / scale, 0.0), p), max(min((middle + half) / scale, 1.0), p))

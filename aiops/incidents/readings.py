@@ -57,11 +57,15 @@ class Reader:
 
     def existing(self, entries: Sequence[WatchEntry], now_ms: int) -> tuple[WatchEntry, ...]:
         """Entries whose metrics have lately been seen."""
+        return self.existing_in(entries, now_ms - RECENT_MS, now_ms)
+
+    def existing_in(self, entries: Sequence[WatchEntry], start_ms: int, end_ms: int) -> tuple[WatchEntry, ...]:
+        """Entries whose metrics were seen between the two times."""
         needed = sorted({name for entry in entries for name in entry.needs})
         if not needed:
             return tuple(entries)
         chosen = [[Matcher(METRIC_NAME, MatchOp.REGEX, "|".join(needed))]]
-        found = self._querier.label_values(METRIC_NAME, chosen, now_ms - RECENT_MS, now_ms, self._principal)
+        found = self._querier.label_values(METRIC_NAME, chosen, start_ms, end_ms, self._principal)
         return present(entries, found)
 
     def read(self, entries: Iterable[WatchEntry], start_ms: int, end_ms: int, step_ms: int, cap: int) -> Readings:

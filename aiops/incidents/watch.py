@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from aiops.incidents.metric_kinds import metric_kind
 from aiops.incidents.signal_watch import SIGNAL_ENTRIES
 from aiops.settings import DetectionSettings
 
@@ -202,6 +203,19 @@ def watch_list(settings: DetectionSettings) -> tuple[WatchEntry, ...]:
         )
         for entry in settings.watch
     )
+
+
+def entries_for(queries: Sequence[str], settings: DetectionSettings) -> tuple[WatchEntry, ...]:
+    """Entries for PromQL that a person names on the spot, watched both ways at the default list's step.
+
+    Kind and direction come from the words of the query where they say it.
+    """
+    out = []
+    for query in dict.fromkeys(queries):
+        kind, direction = metric_kind(query)
+        known = kind.value if kind.value in KINDS else "other"
+        out.append(WatchEntry(name_of(query), query, round(settings.step_s * 1000), known, direction.value, ""))
+    return tuple(out)
 
 
 def name_of(query: str) -> str:

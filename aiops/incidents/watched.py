@@ -158,12 +158,13 @@ class WatchedGroup:
             scores = scorer.score_tick(self.model, tick)
             self.last_ms = now
             if now > self.judged_ms:
-                self._judge_step(scores, tick, now, reference, changed)
+                self.judge_step(scores, tick, now, reference, changed)
                 self.judged_ms = now
                 self.steps += 1
         return changed
 
-    def _judge_step(self, scores: Scores, tick: Batch, now: int, reference: str, changed: dict[str, Anomaly]) -> None:
+    def judge_step(self, scores: Scores, tick: Batch, now: int, reference: str, changed: dict[str, Anomaly]) -> None:
+        """Judge one step that has been scored; ``changed`` takes the anomalies that it began, carried on or ended."""
         judge = self.judge
         assert judge is not None
         value, score = tick.values[:, 0].astype(np.float64), scores.score[:, 0].astype(np.float64)

@@ -32,19 +32,19 @@ def lines(explanation: Explanation, zone: str = "UTC") -> list[str]:
     since = f"since {_time(found.started_ms, place)}" + (f", ended {_time(end, place)}" if end else ", still open")
     low, high = quantity(found.lower, found.unit), quantity(found.upper, found.unit)
     normal = against_normal(found.value, found.expected)
+    peak = "peak" if found.direction == "up" else "lowest"
     out = [
         since,
-        f"at most {quantity(found.value, found.unit)} of usually {quantity(found.expected, found.unit)}"
-        f" ({low} to {high})" + (f", {normal}" if normal else ""),
+        f"{peak} {quantity(found.value, found.unit)}, usually {quantity(found.expected, found.unit)} ({low} to {high})"
+        + (f": {normal}" if normal else ""),
     ]
-    if found.direction == "down":
-        out[1] = out[1].replace("at most", "at least", 1)
     if why := reason(found):
         others = ", ".join(f"{name.rpartition('.')[2]} {value:.3g}" for name, value in found.terms[:3])
         out.append(f"what fired: {why} ({others})")
     if np.isfinite(found.score):
         level = f", its threshold was {found.threshold:.3g}" if np.isfinite(found.threshold) else ""
-        rare = f"; a quiet series scores as high in {found.p_value:.1g} of its steps" if found.p_value > 0 else ""
+        chance = f"{found.p_value:.1g}" if found.p_value >= 1e-9 else "less than 1e-9"
+        rare = f"; quiet steps score as high with a chance of {chance}" if found.p_value < 1 else ""
         out.append(f"score {found.score:.3g}{level}{rare}")
     if explanation.similar:
         out.append("similar before: " + "; ".join(similar_line(s, place) for s in explanation.similar))

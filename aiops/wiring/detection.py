@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from aiops.incidents.detection import DetectionLoop
 
 
+def detector_of(settings: Settings) -> Detector[Any]:
+    """The configured detectors as one; imports torch."""
+    chosen = {"device": settings.device, "members": list(settings.detection.detectors)}
+    return cast("Detector[Any]", plugins.build("detectors", "fusion", chosen, PluginContext("detection", system_clock)))
+
+
 def detection_loop(
     settings: Settings,
     querier: MetricQuerier,
@@ -30,10 +36,7 @@ def detection_loop(
     from aiops.models.serving import Scorer
     from aiops.models.training import Trainer
 
-    chosen = {"device": settings.device, "members": list(settings.detection.detectors)}
-    detector = cast(
-        "Detector[Any]", plugins.build("detectors", "fusion", chosen, PluginContext("detection", system_clock))
-    )
+    detector = detector_of(settings)
     return DetectionLoop(
         querier,
         incidents,

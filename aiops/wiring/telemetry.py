@@ -22,15 +22,20 @@ def telemetry_store(settings: Settings, folder: Path) -> TelemetryStore:
 
 def metric_querier(settings: Settings, engine: PromqlEngine, sources: Mapping[str, Any]) -> MetricQuerier:
     """The named source, else the only one that can be asked, else the store."""
+    return askable_source(settings, sources) or engine
+
+
+def askable_source(settings: Settings, sources: Mapping[str, Any]) -> MetricQuerier | None:
+    """The source that questions go to, ``None`` where that is the store. Raises ``ConfigError`` for an unknown one."""
     askable = {name: source for name, source in sources.items() if isinstance(source, MetricQuerier)}
     wanted = settings.agent.metrics_source
-    if wanted == engine.name:
-        return engine
+    if wanted == PromqlEngine.name:
+        return None
     if wanted:
         if wanted not in askable:
             raise ConfigError(
                 f"agent.metrics_source is '{wanted}', which is no telemetry connector that answers PromQL.",
-                hint=f"Known: {', '.join(sorted([engine.name, *askable]))}.",
+                hint=f"Known: {', '.join(sorted([PromqlEngine.name, *askable]))}.",
             )
         return askable[wanted]
-    return next(iter(askable.values())) if len(askable) == 1 else engine
+    return next(iter(askable.values())) if len(askable) == 1 else None

@@ -5,12 +5,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from aiops.core.errors import ConfigError, TransientError
-from aiops.store.state.database import StateDatabase, sqlite_url
+from aiops.store.state.database import MIGRATIONS, StateDatabase, sqlite_url
 from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.tables import Base
 
@@ -37,6 +39,22 @@ def test_upgrading_twice_changes_nothing(database: StateDatabase) -> None:
     IncidentRepository(database).next_id()
     database.upgrade()
     assert IncidentRepository(database).next_id() == "INC-2"
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+def test_every_earlier_version_is_brought_up_with_its_rows(tmp_path: Path, revision: str) -> None:
+    database = StateDatabase(sqlite_url(tmp_path))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    with database.connection() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.execute(text("INSERT INTO counters (name, value) VALUES ('incident', 6)"))
+    database.upgrade()
+    assert IncidentRepository(database).next_id() == "INC-7"
+    test_models_and_migrations_agree(database)
+    database.close()
 
 
 def test_commits_are_synced(database: StateDatabase) -> None:
