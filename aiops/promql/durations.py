@@ -1,4 +1,4 @@
-"""Durations in brackets and after ``offset``: literals, numbers of seconds, and (experimental) sums of them."""
+"""Durations in brackets and after ``offset``: literals, numbers of seconds, and (experimental) arithmetic with them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ _UNARY = 3
 
 
 class Durations:
-    """Walks over tokens; the part of the parser that reads durations."""
+    """Walks over tokens; the part of the parser that reads durations.
 
-    def __init__(self, text: str, tokens: Sequence[Token], experimental: bool) -> None:
+    ``step_ms`` is what ``step()`` means: the step of the query that is asked, 0 at one time, ``None`` where none is.
+    """
+
+    def __init__(self, text: str, tokens: Sequence[Token], experimental: bool, step_ms: int | None = None) -> None:
         self.text = text
         self.tokens = tokens
         self.experimental = experimental
+        self.step_ms = step_ms
         self.at = 0
 
     # ------------------------------------------------------------ tokens
@@ -120,10 +124,31 @@ class Durations:
                 raise self.unexpected(where)
             return value
         if token.word in ("step", "range", "min", "max") and self.after.text == "(":
-            raise self.error(token.start, f"{token.word}() in a duration is not supported")
+            return self._called(where, expected)
         if token.kind not in (TokenKind.NUMBER, TokenKind.DURATION):
             raise self.unexpected(where, expected)
         return self.literal_ms() / 1000
+
+    def _called(self, where: str, expected: str) -> float:
+        """Seconds of ``step()``, ``min(a, b)`` or ``max(a, b)``."""
+        token = self.take()
+        self._experimental(token)
+        self.take()
+        if token.word == "range":
+            raise self.error(token.start, "range() in a duration is not supported")
+        if token.word == "step":
+            if not self.symbol(")"):
+                raise self.unexpected(where)
+            if self.step_ms is None:
+                raise self.error(token.start, "step() in a duration is known only where the query is asked")
+            return self.step_ms / 1000
+        first = self._sum(0, where, expected)
+        if not self.symbol(","):
+            raise self.unexpected(where)
+        second = self._sum(0, where, expected)
+        if not self.symbol(")"):
+            raise self.unexpected(where)
+        return min(first, second) if token.word == "min" else max(first, second)
 
     def _apply(self, token: Token, a: float, b: float) -> float:
         try:

@@ -90,7 +90,7 @@ class PromqlEngine(MetricQuerier):
     # -------------------------------------------------------------- queries
 
     def instant(self, query: str, time_ms: int, principal: Principal) -> QueryResult:
-        plan = parse(query, experimental=self.settings.experimental_functions)
+        plan = parse(query, experimental=self.settings.experimental_functions, step_ms=0)
         grid = Grid(np.array([time_ms], np.int64), time_ms, time_ms, 0)
         evaluator = self._evaluator(query, plan, grid, principal)
         if plan.kind is Kind.MATRIX:
@@ -120,7 +120,7 @@ class PromqlEngine(MetricQuerier):
                 f"exceeded maximum resolution of {self.settings.max_points:,} points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        plan = parse(query, experimental=self.settings.experimental_functions)
+        plan = parse(query, experimental=self.settings.experimental_functions, step_ms=step_ms)
         if plan.kind not in (Kind.SCALAR, Kind.VECTOR):
             word = {Kind.MATRIX: "range vector", Kind.STRING: "string"}[plan.kind]
             raise QueryError(f'invalid expression type "{word}" for range query, must be Scalar or instant Vector')

@@ -174,9 +174,14 @@ def test_durations() -> None:
         selector = parse(text)
         assert isinstance(selector, Selector)
         assert selector.range_ms == length
-    for text in ("x[5m / 0]", "x[1m - 1m]", "x[step() * 2]", "x[5m * 2", "x[1e18]"):
+    for text in ("x[5m / 0]", "x[1m - 1m]", "x[step() * 2]", "x[range()]", "x[max(1m)]", "x[5m * 2", "x[1e18]"):
         with pytest.raises(QueryError, match="parse error"):
             parse(text)
+    scaled = parse("x[max(step() * 2, 1m)] offset min(step(), 15s)", step_ms=60_000)
+    assert isinstance(scaled, Selector)
+    assert (scaled.range_ms, scaled.offset_ms) == (120_000, 15_000)
+    with pytest.raises(QueryError, match="must be greater than 0"):
+        parse("x[step()]", step_ms=0)
     with pytest.raises(QueryError, match="experimental duration expression is not enabled"):
         parse("x[5m * 2]", experimental=False)
 
