@@ -34,7 +34,7 @@ PROMETHEUS_PATHS = frozenset(
     f"/api/v1/{name}"
     for name in (
         "query", "query_range", "query_exemplars", "format_query", "parse_query",
-        "series", "labels", "metadata", "rules", "alerts", "write", "targets", "alertmanagers",
+        "series", "labels", "metadata", "rules", "alerts", "write", "read", "targets", "alertmanagers",
     )
 )  # fmt: skip
 LOKI_PREFIX = "/loki/"

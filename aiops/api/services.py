@@ -13,16 +13,15 @@ from aiops.core.errors import TransientError
 if TYPE_CHECKING:
     from aiops.access.keys import KeyService
     from aiops.actions.approval import ActionService
-    from aiops.core.ports import Assistant, Clock, InboundParser, MetricQuerier
+    from aiops.core.ports import Assistant, Clock, InboundParser, MetricQuerier, ScrapeTarget
     from aiops.core.principal import Principal
     from aiops.cost.service import CostService
     from aiops.incidents.anomalies import Anomalies
     from aiops.incidents.lifecycle import IncidentService
     from aiops.incidents.notify import Dispatcher
-    from aiops.incidents.silences import Silences
+    from aiops.incidents.objectives import Objectives
     from aiops.incidents.oncall import OnCall
     from aiops.incidents.silences import Silences
-    from aiops.incidents.objectives import Objectives
     from aiops.incidents.watchdogs import Watchdogs
     from aiops.ingest.otlp_receiver import OtlpReceiver
     from aiops.jobs.queue import JobQueue
@@ -69,6 +68,10 @@ def _no_components() -> Sequence[Component]:
     return ()
 
 
+def _no_targets() -> Sequence[ScrapeTarget]:
+    return ()
+
+
 def _no_text() -> str:
     return ""
 
@@ -82,6 +85,7 @@ class Services:
     Attributes:
         engine: what PromQL queries are put to: our engine, or a remote server.
         cost_report: the cost report of the last so many days as the principal may see it.
+        targets: what is scraped, and how that goes.
         otlp: what takes OTLP here and over gRPC; the app makes its own where there is none.
         import_costs: takes a FOCUS file's name and content into the store; gives the number of rows.
         components: states of all parts, cheap enough to be asked each second.
@@ -101,12 +105,11 @@ class Services:
     incidents: IncidentService | None = None
     anomalies: Anomalies | None = None
     silences: Silences | None = None
+    watchdogs: Watchdogs | None = None
     objectives: Objectives | None = None
     oncall: OnCall | None = None
-    watchdogs: Watchdogs | None = None
     dispatcher: Dispatcher | None = None
     outbox: OutboxRepository | None = None
-    objectives: Objectives | None = None
     actions: ActionService | None = None
     conversations: ConversationRepository | None = None
     assistant: Assistant | None = None
@@ -116,8 +119,9 @@ class Services:
     models: ModelRegistry | None = None
     jobs: JobQueue | None = None
     inbound: Mapping[str, InboundParser[Any]] = field(default_factory=dict)
-    components: Callable[[], Sequence[Component]] = _no_components
     otlp: OtlpReceiver | None = None
+    targets: Callable[[], Sequence[ScrapeTarget]] = _no_targets
+    components: Callable[[], Sequence[Component]] = _no_components
     metrics_text: Callable[[], str] = _no_text
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiops.core.errors import ConfigError
-from aiops.core.ports import MetricQuerier
+from aiops.core.ports import MetricQuerier, ScrapeTarget, ScrapeTargets
 from aiops.promql.engine import PromqlEngine
 from aiops.settings import Settings
 from aiops.store.telemetry.database import TelemetryDatabase
@@ -39,3 +39,8 @@ def askable_source(settings: Settings, sources: Mapping[str, Any]) -> MetricQuer
             )
         return askable[wanted]
     return next(iter(askable.values())) if len(askable) == 1 else None
+
+
+def scrape_targets(sources: Iterable[Any]) -> list[ScrapeTarget]:
+    """Targets of all sources that scrape."""
+    return [target for source in sources if isinstance(source, ScrapeTargets) for target in source.targets()]

@@ -26,6 +26,7 @@ _QUOTED = r'"(?:\\.|[^"\\])*"'
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(rf"[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*)|({_QUOTED}))[ \t]*(?:=[ \t]*({_QUOTED})[ \t]*)?(,|(?=\}}))")
 _SERIES = re.compile(rf"[ \t]*(?:[a-zA-Z_:][a-zA-Z0-9_:]*)?[ \t]*(?:\{{(?:[^\"}}]|{_QUOTED})*\}})?")
+_COMMENT = re.compile(rf"#[ \t]+(HELP|TYPE|UNIT)[ \t]+({_QUOTED}|[^ \t]+)[ \t]*(.*)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -169,18 +170,18 @@ def _take_exemplar(line: str, out: Exposition) -> str:
 
 
 def _comment(line: str, metadata: dict[str, MetricMetadata]) -> None:
-    words = line.split(None, 3)
-    if len(words) < 3 or words[0] != "#" or words[1] not in ("HELP", "TYPE", "UNIT"):
+    match = _COMMENT.match(line)
+    if match is None:
         return
-    name = unquoted(words[2]) if words[2].startswith('"') else words[2]
-    text = words[3] if len(words) > 3 else ""
+    word, text = match[1], match[3]
+    name = unquoted(match[2]) if match[2].startswith('"') else match[2]
     held = metadata.get(name, MetricMetadata(name))
-    if words[1] == "TYPE":
+    if word == "TYPE":
         kind = text.strip().lower()
         if kind not in TYPES:
             raise BadExposition(f"invalid metric type {Untrusted(kind).display(40)!r}")
         metadata[name] = MetricMetadata(name, "unknown" if kind == "untyped" else kind, held.unit, held.help)
-    elif words[1] == "UNIT":
+    elif word == "UNIT":
         metadata[name] = MetricMetadata(name, held.type, text.strip(), held.help)
     else:
         metadata[name] = MetricMetadata(name, held.type, held.unit, unquoted(f'"{text}"'))

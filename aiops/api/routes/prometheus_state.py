@@ -1,4 +1,4 @@
-"""What a Prometheus tells of itself: rules, alerts, ``status/*``, readiness; and federation."""
+"""What a Prometheus tells of itself: rules, alerts, ``status/*``, readiness."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, Response
 
 from aiops import __version__
 from aiops.access.permissions import Permission
@@ -22,12 +21,11 @@ from aiops.api.services import ComponentState, Services, running
 from aiops.core.errors import InvalidInput
 from aiops.core.principal import Principal
 from aiops.core.series import METRIC_NAME, Labels
-from aiops.promql.plan import Selector, duration_text, label_text, number_text
+from aiops.promql.plan import duration_text
 
 Caller = Annotated[Principal, Depends(allow(Permission.READ))]
 HEAD_MS = 7_200_000
 """``status/tsdb`` counts the series of the last two hours, what a Prometheus has in its head block."""
-TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def router(services: Services) -> APIRouter:
@@ -106,20 +104,6 @@ def router(services: Services) -> APIRouter:
     add("status/tsdb", tsdb, "Series by metric and label: what has most")
     add("status/walreplay", walreplay, "Done: the store is open before the service answers")
 
-    @routes.get("/federate", response_class=Response, operation_id="prometheus_federate")
-    async def federate(request: Request, caller: Caller) -> Response:
-        """The newest sample of each series that a ``match[]`` selects, as a scrape reads it."""
-        p = Parameters(list(request.query_params.multi_items()), services.clock())
-
-        def work() -> Response:
-            rows: dict[Labels, float] = {}
-            for matchers in p.selectors():
-                block = services.engine.instant(str(Selector(matchers)), p.now_ms, caller).block
-                rows.update(zip(block.labels, block.values.tolist(), strict=True))
-            return Response(exposition(rows.items(), p.now_ms).encode("utf-8", "replace"), media_type=TEXT_FORMAT)
-
-        return await run_in_threadpool(work)
-
     @routes.post("/-/reload", response_class=Response, operation_id="prometheus_reload")
     def reload(caller: Administrator) -> Response:
         """Read the rule files again; the configuration itself is read at the start only."""
@@ -173,28 +157,6 @@ def cardinality(series: Iterable[Labels], now_ms: int, most: int) -> dict[str, A
         "memoryInBytesByLabelName": rows(memory),
         "seriesCountByLabelValuePair": rows(Counter({f"{name}={value}": n for (name, value), n in pairs.items()})),
     }
-
-
-def exposition(rows: Iterable[tuple[Labels, float]], now_ms: int) -> str:
-    """Samples in the text format, untyped; UTF-8 names are quoted. ``instance`` is empty where a series has none."""
-    lines: list[str] = []
-    last = ""
-    for labels, value in sorted(rows):
-        own = {"instance": "", **dict(labels)}
-        name = own.pop(METRIC_NAME, "")
-        plain = label_text(name.replace(":", "_")) == name.replace(":", "_")
-        if name != last:
-            lines.append(f"# TYPE {name if plain else _quoted(name)} untyped")
-            last = name
-        inner = ",".join(f"{label_text(k)}={_quoted(v)}" for k, v in sorted(own.items()))
-        inside = inner if plain else f"{_quoted(name)},{inner}"
-        lines.append(f"{name if plain else ''}{{{inside}}} {number_text(value)} {now_ms}")
-    return "\n".join([*lines, ""])
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 def _moment(ms: int) -> str:

@@ -215,18 +215,6 @@ def test_exemplars_of_the_series_that_a_query_selects(filled: House) -> None:
     assert data(get(filled, "/api/v1/query_exemplars", query="a_total{team='ops'}", start=0, end=NOW / 1000)) == []
 
 
-def test_federation_gives_the_newest_samples_as_text(filled: House) -> None:
-    text = get(filled, "/federate", **{"match[]": ['a_total{team="shop"}', '{__name__="odd"}']}).text
-    assert text.splitlines() == [
-        "# TYPE a_total untyped",
-        f'a_total{{instance="","le.x"="1",team="shop"}} 39 {NOW}',
-        "# TYPE odd untyped",
-        f'odd{{instance="",team="ops"}} -Inf {NOW}',
-    ]
-    assert get(filled, "/federate", "scoped", **{"match[]": "odd"}).text == ""
-    assert get(filled, "/federate").text == ""
-
-
 def test_status_as_grafana_asks_for_it(filled: House) -> None:
     tsdb = data(get(filled, "/api/v1/status/tsdb", limit=1))
     assert tsdb["headStats"]["numSeries"] == 4

@@ -16,7 +16,7 @@ from aiops.api import routes
 from aiops.core.principal import LOCAL, Role
 from tests.unit.api.conftest import House
 
-TELEMETRY_MODULES = {"prometheus", "ingest", "remote_write", "otlp", "loki"}
+TELEMETRY_MODULES = {"prometheus", "remote_write", "otlp", "loki"}
 PUBLIC = {"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET /-/healthy", "GET /-/ready"}
 NEEDS = {
     "GET /metrics": Permission.READ,
@@ -91,6 +91,8 @@ NEEDS = {
     "GET /api/v1/status/tsdb": Permission.READ,
     "GET /api/v1/status/walreplay": Permission.READ,
     "GET /federate": Permission.READ,
+    "GET /api/v1/targets": Permission.READ,
+    "POST /api/v1/read": Permission.READ,
     "POST /-/reload": Permission.ADMIN,
 }
 BODIES: dict[str, dict[str, object]] = {

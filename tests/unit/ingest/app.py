@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from aiops.api import problems
 from aiops.api.edge import Edge
-from aiops.api.routes import loki, otlp, remote_write
+from aiops.api.routes import federation, loki, otlp, remote_read, remote_write
 from aiops.api.services import Services
 from aiops.core.ports import Clock, system_clock
 from aiops.ingest.otlp_receiver import OtlpReceiver
@@ -31,9 +31,8 @@ def app_over(store: TelemetryStore, settings: Settings, clock: Clock, receiver: 
     app = FastAPI(redirect_slashes=False)
     app.state.services = services
     problems.install(app)
-    app.include_router(remote_write.router(services))
-    app.include_router(otlp.router(services))
-    app.include_router(loki.router(services))
+    for module in (remote_write, otlp, loki, federation, remote_read):
+        app.include_router(module.router(services))
     app.add_middleware(Edge, server=settings.server)
     return app
 
