@@ -181,6 +181,7 @@ class AnomalyOut(Reply):
     unit: str
     model: str
     terms: dict[str, Number]
+    note: Text = ""
 
 
 class AlertOut(Reply):

@@ -287,6 +287,7 @@ def anomaly_fields(value: Anomaly) -> dict[str, Any]:
         "unit": value.unit,
         "model": value.model,
         "terms": dict(value.terms),
+        "note": _shown(value.note),
     }
 
 

@@ -118,6 +118,8 @@ class Anomaly:
     terms: tuple[tuple[str, float], ...] = ()
     threshold: float = float("nan")
     """The score at which an episode of this series opened then."""
+    note: str = ""
+    """What it is, in words, where figures do not say it: ``its target is down``, ``will be full in 6 h``."""
 
 
 class Judgement(StrEnum):

@@ -20,17 +20,20 @@ from aiops.core.anomaly import Anomaly, Batch, Mark, Scores
 from aiops.core.errors import AiopsError, ConfigError, Forbidden, QueryError, TransientError
 from aiops.core.incident import Alert
 from aiops.core.ports import AnomalySink, Clock, MetricQuerier, system_clock
+from aiops.core.series import Labels
 from aiops.incidents.episodes import Narrow, alert_of
 from aiops.incidents.feedback import HALF_LIFE_MS, offsets
+from aiops.incidents.habits import habits
 from aiops.incidents.ledger import Ledger
 from aiops.incidents.memory import Documents, Memory
+from aiops.incidents.presence import targets_up
 from aiops.incidents.readings import Reader, Readings, series_id
 from aiops.incidents.tails import calibrate
 from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry, watch_list
 from aiops.incidents.watched import WARM_UP_STEPS, DetectionStatus, GroupStatus, WatchedGroup, entries_of, ripe
 from aiops.models.serving import Scorer
-from aiops.models.training import UNREGISTERED, Progress, Trainer, silent
+from aiops.models.training import UNREGISTERED, Calibrate, Progress, Trainer, silent
 from aiops.settings import DetectionSettings, IncidentSettings
 
 log = logging.getLogger(__name__)
@@ -113,6 +116,8 @@ class DetectionLoop:
             WatchedGroup(step, tuple(e for e in entries if e.step_ms == step), self._policy, self._ledger, narrow)
             for step in sorted({entry.step_ms for entry in entries})
         ]
+        for group in self._groups:
+            group.target = self._target
         self._unsent: dict[str, Alert] = {}
         self._refused: dict[str, str] = {}
         self._source = ""
@@ -322,11 +327,12 @@ class DetectionLoop:
                 group.warming.setdefault(key, end + self._settings.min_points * group.step_ms)
         if not ids:
             return
+        batch = readings.batch(ids)
         trained = self._trainer.train(
             group.model,
-            readings.batch(ids),
+            batch,
             query="\n".join(entry.query for entry in present),
-            calibrate=self._calibrate,
+            calibrate=self._calibrator(batch),
             progress=lambda share, text: report(0.5 + 0.5 * share, text),
         )
         if not trained.champion and self._scorer.served(group.model) is not None:
@@ -346,8 +352,21 @@ class DetectionLoop:
         steps = max(min(int(self._settings.train_window_s * 1000) // group.step_ms, MAX_POINTS), 1)
         return end, end - (steps - 1) * group.step_ms
 
-    def _calibrate(self, score: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
-        return calibrate(score, self._policy.min_duration_steps, self._policy.resolve_after_steps)
+    def _calibrator(self, batch: Batch) -> Calibrate:
+        """What is kept of the training window beside the models: the tails of its scores, its gaps and flat runs."""
+
+        def run(score: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+            tails = calibrate(score, self._policy.min_duration_steps, self._policy.resolve_after_steps)
+            return {**tails, **habits(batch.values, batch.mask)}
+
+        return run
+
+    def _target(self, labels: Labels) -> bool | None:
+        """Whether the targets behind a series are up, by the source's ``up``; ``None`` where it does not say."""
+        try:
+            return targets_up(self._reader.now("up", self._clock()))(labels)
+        except (AiopsError, ValueError):
+            return None
 
     def _share_budget(self) -> None:
         with self._stepping:
@@ -462,7 +481,8 @@ class DetectionLoop:
                 end, start = self._window(group, now_ms)
                 readings = self._read(group, entries_of(sorted(due), present), start, end)
                 ids = [key for key in ripe(readings, self._settings.min_points)[0] if key in due]
-                state = self._trainer.fit(readings.batch(ids), self._calibrate) if ids else None
+                fresh = readings.batch(ids)
+                state = self._trainer.fit(fresh, self._calibrator(fresh)) if ids else None
                 with self._stepping:
                     for key in due:
                         group.warming[key] = now_ms + self._settings.min_points * group.step_ms // 4

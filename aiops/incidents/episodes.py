@@ -43,6 +43,12 @@ def direction_of(series: Sequence[Series]) -> Direction:
     )
 
 
+def narrowed(series: Series, narrow: Narrow | None) -> str:
+    """The PromQL that shows this series alone."""
+    matchers = [Matcher(k, MatchOp.EQUAL, v) for k, v in series.labels]
+    return narrow(series.entry.query, matchers) if narrow else series.entry.query
+
+
 def begin(
     series: Series,
     narrow: Narrow | None,
@@ -56,14 +62,13 @@ def begin(
     threshold: float,
 ) -> Anomaly:
     """The anomaly of a newly opened episode. Its id is the same if the step is judged again."""
-    matchers = [Matcher(k, MatchOp.EQUAL, v) for k, v in series.labels]
     expected = float(scores.expected[row, 0])
     return Anomaly(
         id=f"{_fingerprint(series.labels, series.entry.metric)}-{started_ms}",
         series=series.labels,
         service=series.service,
         metric=series.entry.metric,
-        query=narrow(series.entry.query, matchers) if narrow else series.entry.query,
+        query=narrowed(series, narrow),
         kind=series.entry.kind,
         direction="up" if value >= expected else "down",
         started_ms=started_ms,
@@ -106,16 +111,17 @@ def alert_of(anomaly: Anomaly) -> Alert:
     """The metric's name and the labels identify the alert across episodes."""
     word = "high" if anomaly.direction == "up" else "low"
     labels = labels_of(pair for pair in anomaly.series if pair[0] != METRIC_NAME)
+    said = f": {anomaly.note}" if anomaly.note else f" is unusually {word}"
     return Alert(
         fingerprint=_fingerprint(labels, anomaly.metric),
         kind=SignalKind.ANOMALY,
-        name=f"{anomaly.metric} {word}",
+        name=anomaly.metric if anomaly.note else f"{anomaly.metric} {word}",
         labels=labels,
         severity=Severity.WARNING,
         starts_ms=anomaly.started_ms,
         updated_ms=anomaly.updated_ms,
         ends_ms=anomaly.ended_ms,
-        summary=Untrusted(f"{anomaly.metric} is unusually {word}"),
+        summary=Untrusted(anomaly.metric + said),
         source=SOURCE,
         anomaly=anomaly,
     )

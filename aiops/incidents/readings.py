@@ -68,6 +68,15 @@ class Reader:
         found = self._querier.label_values(METRIC_NAME, chosen, start_ms, end_ms, self._principal)
         return present(entries, found)
 
+    def now(self, query: str, time_ms: int) -> dict[Labels, float]:
+        """The values of an instant query, by labels without the metric's name."""
+        block = self._querier.instant(query, time_ms, self._principal).block
+        return {
+            tuple(p for p in labels if p[0] != METRIC_NAME): float(block.values[block.offsets[i + 1] - 1])
+            for i, labels in enumerate(block.labels)
+            if block.offsets[i + 1] > block.offsets[i]
+        }
+
     def read(self, entries: Iterable[WatchEntry], start_ms: int, end_ms: int, step_ms: int, cap: int) -> Readings:
         """All series of the entries at the steps of ``[start_ms, end_ms]``, at most ``cap`` of them."""
         steps = (end_ms - start_ms) // step_ms + 1

@@ -12,6 +12,7 @@ from aiops.core.anomaly import Anomaly, Batch, Scores, State
 from aiops.incidents.drift import Live, carried
 from aiops.incidents.episodes import Narrow, Series, begin, carry_on, direction_of
 from aiops.incidents.ledger import Ledger
+from aiops.incidents.presence import Presence, Target, limits_of
 from aiops.incidents.readings import Readings, series_of
 from aiops.incidents.tails import tail_of
 from aiops.incidents.thresholds import Judge, Policy
@@ -72,6 +73,8 @@ class WatchedGroup:
     last_ms: int = 0
     judged_ms: int = 0
     steps: int = 0
+    presence: Presence | None = None
+    target: Target = lambda _: None
     joined: set[str] = field(default_factory=set)
     offsets: Mapping[str, float] = field(default_factory=dict)
 
@@ -107,11 +110,22 @@ class WatchedGroup:
             ids = [one.id for one in series]
             judge.drift.take(carried(self.judge.drift.live, before, ids, self.judge.tail, tail))
         judge.reopen(np.array([row for row, s in enumerate(series) if s.id in self.anomalies], np.int64))
+        self._watch_presence(state, series)
         self.series, self.judge = series, judge
         self.move_thresholds(self.offsets)
         for key in state.series_ids:
             self.warming.pop(key, None)
         return True
+
+    def _watch_presence(self, state: State, series: Sequence[Series]) -> None:
+        limits = limits_of(state, self.step_ms)
+        if limits is None:
+            self.presence = None
+            return
+        fresh = Presence(series, limits, self.step_ms, self.narrow, f"{self.model}/presence")
+        if self.presence is not None:
+            fresh.carry(self.presence)
+        self.presence = fresh
 
     def take_live(self, live: Live) -> None:
         """Go on from the live counts of an earlier process."""
@@ -159,6 +173,8 @@ class WatchedGroup:
             self.last_ms = now
             if now > self.judged_ms:
                 self.judge_step(scores, tick, now, reference, changed)
+                if self.presence is not None:
+                    changed |= self.presence.step(tick, self.target)
                 self.judged_ms = now
                 self.steps += 1
         return changed

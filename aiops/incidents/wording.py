@@ -86,6 +86,8 @@ def headline(alert: Alert) -> str:
         words = Untrusted(metric_words(anomaly.metric, anomaly.query, anomaly.kind)).display(100)
         said = next((text for name, text in alert.annotations if name == "template"), None)
         words += f" «{said.display(80)}»" if said is not None else ""
+        if anomaly.note:
+            return f"{prefix}{words}: {Untrusted(anomaly.note).display(160)}"
         parts = [f"{words} {quantity(anomaly.value, anomaly.unit)}"]
         if normal := against_normal(anomaly.value, anomaly.expected):
             parts.append(normal)

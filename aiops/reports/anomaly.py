@@ -21,6 +21,8 @@ def title(anomaly: Anomaly) -> str:
     """``checkout: latency p95 240 ms, expected 61 ms``."""
     words = metric_words(anomaly.metric, anomaly.query, anomaly.kind)
     who = f"{anomaly.service}: " if anomaly.service else ""
+    if anomaly.note:
+        return Untrusted(f"{who}{words}: {anomaly.note}").display(160)
     value, expected = (quantity(v, anomaly.unit) for v in (anomaly.value, anomaly.expected))
     return Untrusted(f"{who}{words} {value}, expected {expected}").display(160)
 
@@ -33,6 +35,8 @@ def lines(explanation: Explanation, zone: str = "UTC") -> list[str]:
     low, high = quantity(found.lower, found.unit), quantity(found.upper, found.unit)
     normal = against_normal(found.value, found.expected)
     peak = "peak" if found.direction == "up" else "lowest"
+    if found.note:
+        return [Untrusted(line).display(400) for line in (since, found.note, *_marks(explanation, place))]
     out = [
         since,
         f"{peak} {quantity(found.value, found.unit)}, usually {quantity(found.expected, found.unit)} ({low} to {high})"
@@ -50,13 +54,17 @@ def lines(explanation: Explanation, zone: str = "UTC") -> list[str]:
         out.append("similar before: " + "; ".join(similar_line(s, place) for s in explanation.similar))
     elif explanation.history_ms >= _HOUR_MS:
         out.append(f"nothing like it in the {humanise(explanation.history_ms / 1000, 's')} before")
-    out += [
-        f"marked {m.judgement.value} by {m.principal} {_time(m.time_ms, place)}" + (f": {m.note}" if m.note else "")
-        for m in explanation.marks
-    ]
+    out += _marks(explanation, place)
     if found.model:
         out.append(f"model {found.model}")
     return [Untrusted(line).display(400) for line in out]
+
+
+def _marks(explanation: Explanation, place: ZoneInfo) -> list[str]:
+    return [
+        f"marked {m.judgement.value} by {m.principal} {_time(m.time_ms, place)}" + (f": {m.note}" if m.note else "")
+        for m in explanation.marks
+    ]
 
 
 def picture(explanation: Explanation, zone: str = "UTC", *, width: int = 1000, height: int = 440) -> bytes:
