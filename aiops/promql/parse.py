@@ -307,6 +307,8 @@ class _Parser(LabelSyntax):
                 if plan.at is not None:
                     raise self.error(plan.start, "@ <timestamp> may not be set multiple times")
                 plan = with_modifiers(plan, at=at)
+            elif token.kind is TokenKind.IDENTIFIER and token.word in ("anchored", "smoothed"):
+                raise self.error(token.start, f"the modifier {token.word} is not supported")
             else:
                 return plan
 

@@ -62,6 +62,8 @@ def test_prints_what_reads_back_the_same(text: str) -> None:
         ('"\\q"', "1:1", "unknown escape sequence U+0071 'q'"),
         ("sum by job (x)", "1:8", 'unexpected identifier "job" in grouping opts, expected "("'),
         ("sum(1 + )", "1:9", 'unexpected ")" in aggregation'),
+        ("rate(x[5m] anchored)", "1:12", "the modifier anchored is not supported"),
+        ("x offset 5m smoothed", "1:13", "the modifier smoothed is not supported"),
         ("topk(x)", "1:1", "wrong number of arguments for aggregate expression provided, expected 2, got 1"),
         ("x offset 1m offset 2m", "1:1", "offset may not be set multiple times"),
         ("(x) offset 1m", "1:1", "offset modifier must be preceded by"),
