@@ -146,9 +146,8 @@ class Head:
         """Queue ``source``; ``settle`` is called on the head's thread once it is journaled and synced, or refused.
 
         Raises:
-            TransientError: the disk is nearly full, too much is waiting or the store is closed.
+            TransientError: too much is waiting or the store is closed.
         """
-        self._database.check_space()
         with self._count_lock:
             if self._closing:
                 raise TransientError("The telemetry store is closed.", retry_after_s=5)
@@ -206,6 +205,7 @@ class Head:
         with self._spill.lock:
             low, high = self._database.oldest_ms("metrics"), self.newest_ms()
             try:
+                self._database.check_space()
                 for job in jobs:
                     job.outcome = self._take(job.source, low, high)
                 self._journal_and_apply()
