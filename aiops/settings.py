@@ -70,6 +70,10 @@ class StoreSettings(Section):
     retention: RetentionSettings = RetentionSettings()
     max_bytes: int = Field(0, ge=0)
     """Above it the oldest day of metrics, logs, traces and changes goes, again and again; 0 means no limit."""
+    rollup_5m_days: int = Field(0, ge=0)
+    """Days that lowest, highest, sum, number and last of every 5 minutes are kept; 0 makes none."""
+    rollup_1h_days: int = Field(400, ge=0)
+    """The same of every hour."""
     future_limit_s: int = 600
     """Samples further ahead of the clock are refused."""
 
@@ -169,26 +173,26 @@ class ReceiverSettings(PluginSettings):
     """Told only of what nobody acknowledged for so long after it opened."""
     repeat_s: float = Field(0.0, ge=0)
     """Told again each so often while an incident is open and unacknowledged."""
-
-
-class ConnectorSettings(Section):
-    """Configured plug-ins by name and kind."""
     schedule: str = ""
     """A schedule of ``connectors.oncall``: told while ``person``, or anybody, is on call."""
     person: str = ""
     fallback: bool = False
     """Told instead while nobody is on call by ``schedule``, or it is not known who is."""
 
+
+class ConnectorSettings(Section):
+    """Configured plug-ins by name and kind."""
+
     telemetry: dict[str, PluginSettings] = Field(default_factory=lambda: {"host": PluginSettings(plugin="host")})
     clouds: dict[str, PluginSettings] = Field(default_factory=dict)
     inbound: dict[str, PluginSettings] = Field(
         default_factory=lambda: {"alertmanager": PluginSettings(plugin="alertmanager")}
     )
+    oncall: dict[str, PluginSettings] = Field(default_factory=dict)
     executors: dict[str, PluginSettings] = Field(default_factory=dict)
     chat: dict[str, PluginSettings] = Field(default_factory=dict)
 
 
-    oncall: dict[str, PluginSettings] = Field(default_factory=dict)
 class WatchSettings(Section):
     """One watched query. ``direction`` is which way is bad; ``kind`` weighs it in root-cause ranking."""
 

@@ -408,6 +408,26 @@ class StreamedReader(MetricReader, Protocol):
         ...
 
 
+@runtime_checkable
+class RollupReader(Protocol):
+    """A reader that keeps buckets of long ago."""
+
+    def open_rollup(
+        self,
+        matchers: Sequence[Matcher],
+        after_ms: int,
+        end_ms: int,
+        resolution: int,
+        column: str,
+        principal: Principal,
+    ) -> OpenScan | None:
+        """Buckets ``(end - resolution, end]`` at their ends, with ``after_ms < end <= end_ms``, all multiples of it.
+
+        ``column`` is low, high, total, num or last; ``None`` where no day of the window has rollups.
+        """
+        ...
+
+
 class SignalReader(Protocol):
     """Logs, spans and changes; implemented by the telemetry store."""
 

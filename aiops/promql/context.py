@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aiops.core.errors import QueryError
-from aiops.core.ports import MetricReader, OpenScan, StreamedReader
+from aiops.core.ports import MetricReader, OpenScan, RollupReader, StreamedReader
 from aiops.core.principal import Principal
 from aiops.core.series import Matcher, SampleBlock
 from aiops.promql.frame import Bools, Floats, Ints
@@ -17,6 +17,8 @@ from aiops.promql.places import place
 from aiops.promql.plan import Anchor, At, Subquery
 
 DEFAULT_SUBQUERY_STEP_MS = 60_000
+ROLLUPS_MS = (3_600_000, 300_000)
+"""Resolutions of what is kept of old samples, coarsest first."""
 TOO_MANY = "query processing would load too many samples into memory in query execution"
 
 
@@ -78,6 +80,21 @@ class Source:
                 raise QueryError(TOO_MANY, kind="execution")
             self.opened[matchers] = scan
         return scan
+
+    def rollup(self, matchers: tuple[Matcher, ...], ends: Ints, range_ms: int, column: str) -> OpenScan | None:
+        """Buckets for windows ``(end - range_ms, end]``; ``None`` where none are kept or they do not fit exactly."""
+        if not isinstance(self.reader, RollupReader) or not len(ends):
+            return None
+        for resolution in ROLLUPS_MS:
+            if range_ms % resolution == 0 and not bool((ends % resolution).any()):
+                low, high = int(ends.min()) - range_ms, int(ends.max())
+                scan = self.reader.open_rollup(matchers, low, high, resolution, column, self.principal)
+                if scan is not None:
+                    self.loaded += scan.sample_count
+                    if self.loaded > self.max_samples:
+                        raise QueryError(TOO_MANY, kind="execution")
+                    return scan
+        return None
 
     def get(self, matchers: tuple[Matcher, ...]) -> SampleBlock:
         block = self.blocks.get(matchers)

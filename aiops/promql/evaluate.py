@@ -47,6 +47,12 @@ RANGE_OPS = {
         "ts_of_min", "ts_of_max", "ts_of_last", "ts_of_first")},
 }  # fmt: skip
 
+ROLLED = {
+    "min_over_time": ("low", "min"), "max_over_time": ("high", "max"), "sum_over_time": ("total", "sum"),
+    "count_over_time": ("num", "sum"), "avg_over_time": ("total", "sum"),
+}  # fmt: skip
+"""The column of rollups that a function can do with, and what to do with it."""
+
 
 class Evaluator:
     """Evaluates one query. Not shared between threads."""
@@ -210,16 +216,36 @@ class Evaluator:
             )  # fmt: skip
         raise QueryError("expected a range vector", kind="bad_data")
 
-    def _unread_windows(self, node: Plan, grid: Grid) -> Windows | StreamedWindows:
+    def _unread_windows(self, function: str, node: Plan, grid: Grid) -> Windows | StreamedWindows:
         """As :meth:`windows`; a range selector is left to be read part by part where that can be done."""
         node = unwrap(node)
         if self.kernels is not None and isinstance(node, Selector) and node.range_ms is not None:
+            rolled = self._rolled(function, node, node.range_ms, grid)
+            if rolled is not None:
+                return rolled
             scan = self.source.open(node.matchers)
             if scan is not None:
                 labels = list(scan.labels)
                 ends = grid.reference(node.at, node.offset_ms)
                 return StreamedWindows(scan, labels, np.zeros(len(labels), bool), ends, node.range_ms, grid.times)
         return self.windows(node, grid)
+
+    def _rolled(self, function: str, node: Selector, range_ms: int, grid: Grid) -> StreamedWindows | None:
+        """Rollups in place of samples, where the function over them gives the same."""
+        column, op = ROLLED.get(function, ("", ""))
+        if not column:
+            return None
+        ends = grid.reference(node.at, node.offset_ms)
+        scan = self.source.rollup(node.matchers, ends, range_ms, column)
+        if scan is None:
+            return None
+        labels = list(scan.labels)
+        windows = StreamedWindows(scan, labels, np.zeros(len(labels), bool), ends, range_ms, grid.times, op)
+        if function == "avg_over_time":
+            windows.divisor = self.source.rollup(node.matchers, ends, range_ms, "num")
+            if windows.divisor is None or list(windows.divisor.labels) != labels:
+                return None
+        return windows
 
     def range_blocks(
         self, op: str, w: Windows | StreamedWindows, p0: Floats, p1: Floats
@@ -338,7 +364,7 @@ class Evaluator:
         name, args = node.function, node.args
         p0 = p1 = np.zeros(grid.steps)
         at = next(i for i, a in enumerate(args) if unwrap(a).kind is Kind.MATRIX)
-        windows = self._unread_windows(args[at], grid)
+        windows = self._unread_windows(name, args[at], grid)
         params = [self.scalar(a, grid) for i, a in enumerate(args) if i != at]
         if params:
             p0 = params[0]

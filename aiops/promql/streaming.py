@@ -23,7 +23,12 @@ MOST_THREADS = 4
 
 @dataclass(slots=True)
 class StreamedWindows:
-    """A range selector that is not read yet; attributes as those of :class:`aiops.promql.frame.Windows`."""
+    """A range selector that is not read yet; attributes as those of :class:`aiops.promql.frame.Windows`.
+
+    Attributes:
+        op: what to do with the windows instead of what the query says, where they are of rollups.
+        divisor: windows of the same series whose sums the results are divided by.
+    """
 
     scan: OpenScan
     labels: list[Labels]
@@ -31,6 +36,8 @@ class StreamedWindows:
     ends: Ints
     range_ms: int
     eval_times: Ints
+    op: str = ""
+    divisor: OpenScan | None = None
 
 
 def over_windows(
@@ -40,7 +47,11 @@ def over_windows(
 
     def work(first: int, last: int) -> tuple[Floats, Bools]:
         part = without_stale(w.scan.part(first, last), kernels)
-        return kernels.part_windows(op, part, ends, w.range_ms, evals, p0, p1)
+        values, ok = kernels.part_windows(w.op or op, part, ends, w.range_ms, evals, p0, p1)
+        if w.divisor is not None:
+            counts, _ = kernels.part_windows("sum", w.divisor.part(first, last), ends, w.range_ms, evals, p0, p1)
+            values = np.divide(values, counts, out=values, where=ok)
+        return values, ok
 
     return _by_parts(w.scan, len(ends), work)
 

@@ -114,18 +114,30 @@ def write(
     con: duckdb.DuckDBPyConnection, chunk_table: str, clock_table: str, chunks: Chunks, first_clock: int = 0
 ) -> None:
     """Insert chunks and their clocks, which are numbered from ``first_clock``."""
-    clock_blobs = _blobs(chunks.clock_words, chunks.clock_starts)
-    numbers = list(range(first_clock, first_clock + len(clock_blobs)))
+    write_clocks(con, clock_table, chunks, first_clock)
+    write_columns(con, chunk_table, chunks, first_clock, [chunks])
+
+
+def write_clocks(con: duckdb.DuckDBPyConnection, name: str, chunks: Chunks, first_clock: int) -> None:
+    blobs = _blobs(chunks.clock_words, chunks.clock_starts)
+    numbers = list(range(first_clock, first_clock + len(blobs)))
     con.execute(
-        f"INSERT INTO {clock_table} SELECT $1, unnest($2::INTEGER[]), unnest($3::INTEGER[]), $4, unnest($5::BLOB[])",
-        [chunks.block, numbers, chunks.clock_counts.tolist(), CODEC, clock_blobs],
+        f"INSERT INTO {name} SELECT $1, unnest($2::INTEGER[]), unnest($3::INTEGER[]), $4, unnest($5::BLOB[])",
+        [chunks.block, numbers, chunks.clock_counts.tolist(), CODEC, blobs],
     )
+
+
+def write_columns(
+    con: duckdb.DuckDBPyConnection, name: str, chunks: Chunks, first_clock: int, columns: list[Chunks]
+) -> None:
+    """A row a series: what all ``columns`` share, from ``chunks``, and the values of each of them."""
+    values = ", ".join(f"unnest(${8 + i}::BLOB[])" for i in range(len(columns)))
     con.execute(
-        f"INSERT INTO {chunk_table} SELECT $1, unnest($2::INTEGER[]), unnest($3::BIGINT[]), unnest($4::BIGINT[]), "
-        "unnest($5::INTEGER[]), $6, unnest($7::INTEGER[]), unnest($8::BLOB[])",
+        f"INSERT INTO {name} SELECT $1, unnest($2::INTEGER[]), unnest($3::BIGINT[]), unnest($4::BIGINT[]), "
+        f"unnest($5::INTEGER[]), $6, unnest($7::INTEGER[]), {values}",
         [
             chunks.block, chunks.sids.tolist(), chunks.first.tolist(), chunks.last.tolist(), chunks.counts.tolist(),
-            CODEC, (chunks.clock + first_clock).tolist(), _blobs(chunks.words, chunks.starts),
+            CODEC, (chunks.clock + first_clock).tolist(), *(_blobs(c.words, c.starts) for c in columns),
         ],
     )  # fmt: skip
 
@@ -137,16 +149,21 @@ def _blobs(words: Words, starts: Ints) -> list[bytes]:
 
 
 def read(
-    con: duckdb.DuckDBPyConnection, chunk_table: str, clock_table: str, blocks: tuple[int, int], where: str = ""
-) -> list[Chunks]:
-    """Chunks of the blocks from the first to the last named, in order; ``where`` (`` AND ...``) picks series.
+    con: duckdb.DuckDBPyConnection, chunk_table: str, clock_table: str, blocks: tuple[int, int], where: str = "",
+    column: str = "val",
+) -> list[Chunks]:  # fmt: skip
+    """Chunks of the blocks from the first to the last named, in order.
+
+    Args:
+        where: `` AND ...``, to pick series.
+        column: of the values.
 
     Raises:
         duckdb.CatalogException: the tables are not there.
     """
     within = f"block BETWEEN {int(blocks[0])} AND {int(blocks[1])}"
     got = con.execute(
-        f"SELECT block, sid, t_min, t_max, n, clock, val FROM {chunk_table} WHERE {within}{where}"  # noqa: S608
+        f"SELECT block, sid, t_min, t_max, n, clock, {column} AS val FROM {chunk_table} WHERE {within}{where}"  # noqa: S608
     ).fetchnumpy()
     row = {name: _plain(column) for name, column in got.items()}
     if not len(row["sid"]):

@@ -17,6 +17,7 @@ from aiops.store.telemetry.compaction import Compaction
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import SeriesIndex
 from aiops.store.telemetry.opened import OpenedScan
+from aiops.store.telemetry.rollups import Rollups
 from aiops.store.telemetry.rows import insert_rows
 from aiops.store.telemetry.scan import Scanner, plain, values_of
 from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions, table
@@ -31,6 +32,7 @@ class ClosedSamples:
     Attributes:
         count: committed samples.
         scanner: reads them; its ``blocks`` are those in memory.
+        rollups: what is kept of them for longer, at 5 minutes and 1 hour.
     """
 
     def __init__(self, database: TelemetryDatabase, index: SeriesIndex, partitions: Partitions) -> None:
@@ -40,6 +42,7 @@ class ClosedSamples:
         self.scanner = Scanner(database, index, partitions)
         self.count = 0
         self._compaction = Compaction(database, partitions, self.scanner)
+        self.rollups = Rollups(database, index, partitions, self.scanner)
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
         """Times of the series and the number of samples, from the file."""
@@ -95,6 +98,7 @@ class ClosedSamples:
     ) -> None:
         """Samples of closed blocks, ordered by (series, time), none of them stored."""
         made: list[tuple[str, int]] = []
+        self.rollups.drop_days(tx, set(np.unique([ts // DAY_MS, (ts - 1) // DAY_MS]).tolist()))
         day = ts // DAY_MS
         for number in np.unique(day).tolist():
             own = day == number
@@ -117,8 +121,8 @@ class ClosedSamples:
     # ------------------------------------------------------------------ maintenance
 
     def compact(self) -> bool:
-        """Turn rows of one closed block into chunks. True when there may be more to do."""
-        return self._compaction.step(self.open_from())
+        """Turn rows of one closed block into chunks, or make a day's rollups. True when there may be more to do."""
+        return self._compaction.step(self.open_from()) or self.rollups.step(self.open_from())
 
     def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
         """Drop whole days (and open blocks) that ended before ``cutoff_ms``; returns tables dropped."""
@@ -142,12 +146,13 @@ class ClosedSamples:
             self._index.forget_before(bound)
             self.scanner.blocks.forget_before(bound // BLOCK_MS)
 
+        old_rollups = self.rollups.drop_old(tx)
         if gone:
             self.scanner.epoch += 1
             tx.on_commit.append(committed)
             tx.on_commit.append(self._next_epoch)
             tx.on_rollback.append(self._next_epoch)
-        return len(gone)
+        return len(gone) + old_rollups
 
     def _next_epoch(self) -> None:
         self.scanner.epoch += 1

@@ -89,20 +89,24 @@ class OpenedScan:
         part = SeriesPart(offsets, values, clock.astype(np.int64), clock_offsets, ts)
         return _untangled(part) if bool(self._tangled[first:last].any()) else part
 
-    def block(self) -> SampleBlock:
-        """All samples of the window; series without any are left out."""
+    def samples(self) -> SampleBlock:
+        """All samples of the window, one row for each of ``sids``."""
         part = self.part(0, len(self.labels))
         ts, values, offsets = part.times(), part.values, part.offsets
         inside = (ts >= self.start_ms) & (ts <= self.end_ms)
-        labels = self.labels
         if not bool(inside.all()):
-            kept = np.concatenate([[0], np.cumsum(inside)])
+            kept = np.concatenate([[0], np.cumsum(inside)]).astype(np.int64)
             offsets, ts, values = kept[offsets], ts[inside], values[inside]
-            filled = np.flatnonzero(np.diff(offsets))
-            if len(filled) < len(labels):
-                labels = [labels[i] for i in filled.tolist()]
-                offsets = np.concatenate([offsets[filled], offsets[-1:]])
-        return SampleBlock(tuple(labels), offsets.astype(np.int64), ts, values)
+        return SampleBlock(tuple(self.labels), offsets.astype(np.int64), ts, values)
+
+    def block(self) -> SampleBlock:
+        """All samples of the window; series without any are left out."""
+        found = self.samples()
+        filled = np.flatnonzero(np.diff(found.offsets))
+        if len(filled) == len(found):
+            return found
+        offsets = np.concatenate([found.offsets[filled], found.offsets[-1:]])
+        return SampleBlock(tuple(self.labels[i] for i in filled.tolist()), offsets, found.ts, found.values)
 
 
 def _outline(piece: Piece, at: Ints) -> tuple[Ints, Ints, Ints, Ints]:

@@ -87,7 +87,8 @@ class Retention:
 
     def _by_size(self, tx: Transaction, cutoffs: list[int]) -> list[int]:
         cutoff = max(cutoffs)
-        return [self._drop(tx, lambda _signal: cutoff)] * len(cutoffs)
+        dropped = self._drop(tx, lambda _signal: cutoff) + self._samples.rollups.drop_before(tx, cutoff)
+        return [dropped] * len(cutoffs)
 
     def _drop(self, tx: Transaction, cutoff_ms: Callable[[str], int]) -> int:
         metrics = cutoff_ms("metrics")

@@ -77,6 +77,11 @@ class Scanner:
                         break
         return OpenedScan(self._index.labels, sids, pieces, start_ms, end_ms)
 
+    def read(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> OpenedScan:
+        """The same from the file and from what is not there yet, past the blocks in memory."""
+        pieces = self._read(sids, start_ms, end_ms) if len(sids) and end_ms >= start_ms else []
+        return OpenedScan(self._index.labels, sids, pieces, start_ms, end_ms)
+
     def _pieces(self, sids: NDArray[np.int32], start_ms: int, end_ms: int) -> Iterator[list[Piece]]:
         """In order of time: blocks that memory holds, and between them what the file does."""
         known = self._index.first[: len(self._index)]

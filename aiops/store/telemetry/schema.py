@@ -8,6 +8,8 @@ sample of each series in it. Both kinds of rows become chunks at idle times (``c
 ``chunks_<day>`` holds what is closed: a row a (series, block) with first and last time, number of samples, codec,
 clock and values; ``clocks_<day>`` the times, a row a (block, clock), shared by the series that have the same ones.
 The two BLOBs are columns of ``codec.py``. A sample is in one of these places only.
+``rollup5m_<day>`` and ``rollup1h_<day>`` hold a day's buckets (``rollups.py``), which outlive its samples; in them
+and in their ``...clocks_<day>``, ``block`` is the day.
 """
 
 from __future__ import annotations
@@ -32,13 +34,22 @@ CREATE TABLE IF NOT EXISTS changes (
     environment VARCHAR, attributes VARCHAR);
 """
 
+_CLOCKS = "block INTEGER, clock INTEGER, n INTEGER, codec UTINYINT, ts BLOB"
+_ROLLUPS = (
+    "block INTEGER, sid INTEGER, t_min BIGINT, t_max BIGINT, n INTEGER, codec UTINYINT, clock INTEGER, low BLOB, "
+    "high BLOB, total BLOB, num BLOB, last BLOB"
+)
 PARTITIONED = {
     "head": "sid INTEGER, ts BIGINT, val DOUBLE, nan BIGINT",
     "samples": "sid INTEGER, ts BIGINT, val DOUBLE, nan BIGINT",
     "seen": "sid INTEGER, first BIGINT, last BIGINT",
     "chunks": "block INTEGER, sid INTEGER, t_min BIGINT, t_max BIGINT, n INTEGER, codec UTINYINT, clock INTEGER, "
     "val BLOB",
-    "clocks": "block INTEGER, clock INTEGER, n INTEGER, codec UTINYINT, ts BLOB",
+    "clocks": _CLOCKS,
+    "rollup5m": _ROLLUPS,
+    "rollup5mclocks": _CLOCKS,
+    "rollup1h": _ROLLUPS,
+    "rollup1hclocks": _CLOCKS,
     "exemplars": "series VARCHAR, labels VARCHAR, ts BIGINT, bits BIGINT",
     "histograms": "series VARCHAR, ts BIGINT, payload BLOB",
     "logs": "ns BIGINT, severity INTEGER, severity_text VARCHAR, service VARCHAR, body VARCHAR, resource VARCHAR, "

@@ -273,6 +273,26 @@ class TelemetryStore:
         """The same, to be decoded part by part; beyond about ``most`` samples only their number is of use."""
         return self._stored.open(self._index.select(matchers, principal, start_ms, end_ms), start_ms, end_ms, most)
 
+    def open_rollup(
+        self,
+        matchers: Sequence[Matcher],
+        after_ms: int,
+        end_ms: int,
+        resolution: int,
+        column: str,
+        principal: Principal,
+    ) -> OpenedScan | None:
+        """Buckets ``(end - resolution, end]`` at their ends, with ``after_ms < end <= end_ms``, all multiples of it.
+
+        Args:
+            resolution: ms; a key of ``rollups.KINDS``.
+            column: low, high, total, num or last.
+
+        Returns:
+            ``None`` where no day of the window has rollups.
+        """
+        return self._stored.rollups.open(self._index.select(matchers, principal), after_ms, end_ms, resolution, column)
+
     def prepare(self) -> None:
         """Compile what decodes samples, or read it from Numba's cache; until then NumPy decodes."""
         CODECS.compiled(wait=True)

@@ -138,7 +138,7 @@ def test_memory_and_file_agree(data: st.DataObject) -> None:
 
 def compacted(store: TelemetryStore) -> None:
     """Wait until the idle writer has moved all blocks, which have closed."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while store._partitions.numbers("head") and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not store._partitions.numbers("head")
@@ -149,7 +149,7 @@ def test_open_blocks_are_in_memory_again_after_a_start(opened: Callable[..., Tel
     append(first, [(s, NOW - 1000 * s) for s in range(5)])
     before = content(first, 0, 1 << 60, few=True)
     second = opened()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not second._stored.scanner.blocks.holds(NOW // BLOCK_MS) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert second._stored.scanner.blocks.holds(NOW // BLOCK_MS)

@@ -31,10 +31,18 @@ def settled(store: TelemetryStore, *kinds: str) -> None:
     """Wait until the idle writer has left no table of these kinds."""
     assert CODECS.compiled(wait=True) is not None
     store.database.write(store._spill.group, None)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(store._partitions.numbers(kind) for kind in kinds) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert {kind: store._partitions.numbers(kind) for kind in kinds} == dict.fromkeys(kinds, ())
+
+
+def seen(store: TelemetryStore) -> None:
+    """Wait until the idle writer has seen that late samples are there."""
+    deadline = time.monotonic() + 60
+    while not store._stored._compaction._waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store._stored._compaction._waiting
 
 
 def tables(path: Path) -> set[str]:
@@ -104,7 +112,7 @@ def test_few_late_samples_wait_and_are_merged_later(
     assert [t for t, _ in expected[metric("m", i="1")][:3]] == [CLOSED, CLOSED + 5000, CLOSED + 70_000]
     assert expected[metric("m", i="0")] == before[metric("m", i="0")]
     closed.database.write(closed._spill.group, None)
-    time.sleep(0.6)
+    seen(closed)
     assert closed._partitions.numbers("samples")
     assert everything(closed) == expected
     assert closed.append(late).duplicates == 3
