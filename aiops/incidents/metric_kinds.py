@@ -46,6 +46,18 @@ _TRAFFIC = _set(
 )
 
 
+_CLIENT = _set("client upstream outbound egress")
+
+
+def is_client_side(name: str) -> bool:
+    """Whether a latency is measured by the caller, the way to the callee included.
+
+    >>> is_client_side("http_client_request_duration_seconds"), is_client_side("PodServerLatencyP95(s)")
+    (True, False)
+    """
+    return any(word.lower() in _CLIENT for word in _WORDS.findall(name))
+
+
 def metric_kind(name: str) -> tuple[MetricKind, Direction]:
     """Kind and bad direction.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aiops.incidents.metric_kinds import Direction, MetricKind, metric_kind
+from aiops.incidents.metric_kinds import Direction, MetricKind, is_client_side, metric_kind
 from aiops.incidents.ranking_case import Array, Case, Frame, MetricRow, reachability
 
 CAP = 30.0
@@ -27,7 +28,11 @@ WEIGHTS: Mapping[MetricKind, float] = {
     MetricKind.NODE: 0.2,
     MetricKind.OTHER: 0.3,
 }
-OTHER_THAN_SYMPTOM = 0.6
+CALLS = 2.0
+"""Calls of one callee that a request may make, where it is not known."""
+CALLER_SHARE = 0.5
+"""Of a call's unexplained latency, what speaks against the caller."""
+OTHER_THAN_SYMPTOM = 0.4
 """Weight of latency where errors are the symptom, and the other way round."""
 
 
@@ -64,12 +69,14 @@ def score_metrics(frame: Frame) -> tuple[Array, Array, float, dict[int, list[tup
         members = np.array([j for j, (k, _) in enumerate(kinds) if k is kind], np.int64)
         if not len(members):
             continue
-        part = np.zeros((n, sustained.shape[1]))
-        np.maximum.at(part, owner[members], weighted[members])
-        if kind in (MetricKind.LATENCY, MetricKind.ERRORS):
-            part = _explain_away(part, frame.pairs())
+        part = _by_service(n, owner[members], weighted[members])
         if kind is MetricKind.LATENCY:
+            names = [case.metrics[rows[j]].name for j in members]
+            rises = _top_two(np.maximum(values[members] - _usual(values[members], case.onset - guard), 0.0), width)
+            part = _latency(n, owner[members], names, weighted[members], rises, frame.pairs())
             latency = part[:, -1].copy()
+        elif kind is MetricKind.ERRORS:
+            part = _explain_away(part, frame.pairs())
         score += part
     past = (score * reachability(frame)[:, None])[:, : max(1, case.onset - guard - width + 1)].max(axis=0)
     calm = max(CALM_FLOOR, float(np.quantile(past, CALM_QUANTILE)))
@@ -171,6 +178,71 @@ def _top_two(excess: Array, width: int) -> Array:
         return np.asarray(0.7 * windows[:, :, 0])
     best = np.partition(windows, width - 2, axis=2)[:, :, -2:]
     return np.asarray(0.35 * best.max(axis=2) + 0.65 * best.min(axis=2))
+
+
+def _usual(values: Array, history: int) -> Array:
+    """Median of each row's history, as a column; 0 where nothing was seen."""
+    past = values[:, :history]
+    seen = np.isfinite(past).any(axis=1)
+    out = np.zeros((len(values), 1))
+    out[seen, 0] = np.nanmedian(past[seen], axis=1)
+    return out
+
+
+def _by_service(n: int, owner: NDArray[np.int64], rows: Array) -> Array:
+    """The highest of the rows of each service: [S, W]."""
+    part = np.zeros((n, rows.shape[1]))
+    np.maximum.at(part, owner, rows)
+    return part
+
+
+def _latency(
+    n: int,
+    owner: NDArray[np.int64],
+    names: Sequence[str],
+    scores: Array,
+    rises: Array,
+    pairs: Sequence[tuple[int, int]],
+) -> Array:
+    """What latency says of each service [S, W], from both ends of its calls.
+
+    A callee that is slow by its own measure explains its callers, statistic by statistic (a tail does not explain a
+    median) and no further than it rose itself: ten milliseconds explain no second. Where only the callers' measure
+    is up, the way to the callee is slow: that speaks against a callee by the share of its callers that see it, and
+    some against the caller itself.
+
+    Args:
+        owner: int64 [M], service of each row.
+        names: metric of each row.
+        scores, rises: [M, W], how far it deviates, and by how much in its own unit.
+    """
+    outward = np.array([is_client_side(name) for name in names])
+    client = _by_service(n, owner[outward], scores[outward])
+    both = _by_service(n, owner, scores)
+    best = np.zeros_like(both)
+    for caller, callee in pairs:
+        np.maximum(best[caller], both[callee], out=best[caller])
+    left = np.zeros_like(both)
+    for name in sorted({name for name, out in zip(names, outward, strict=True) if not out}):
+        rows = np.array([i for i, other in enumerate(names) if other == name])
+        part, rise = _by_service(n, owner[rows], scores[rows]), _by_service(n, owner[rows], rises[rows])
+        known = np.isin(np.arange(n), owner[rows])
+        explained = EXPLAINED * client
+        for caller, callee in pairs:
+            if known[callee]:
+                share = np.minimum(CALLS * rise[callee] / np.maximum(rise[caller], 1e-12), 1.0)
+                np.maximum(explained[caller], EXPLAINED * share * part[callee], out=explained[caller])
+            else:
+                np.maximum(explained[caller], EXPLAINED * both[callee], out=explained[caller])
+        np.maximum(left, part - explained, out=left)
+    unexplained = np.maximum(client - EXPLAINED * best, 0.0)
+    blame, callers = np.zeros_like(both), np.zeros(n)
+    for caller in sorted(set(owner[outward].tolist())):
+        for callee in sorted({b for a, b in pairs if a == caller}):
+            blame[callee] += unexplained[caller]
+            callers[callee] += 1
+    blame /= np.maximum(callers, 1)[:, None]
+    return np.maximum(left, np.maximum(blame, CALLER_SHARE * unexplained))
 
 
 def _explain_away(part: Array, pairs: Iterable[tuple[int, int]]) -> Array:

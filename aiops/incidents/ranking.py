@@ -31,7 +31,7 @@ from aiops.incidents.signal_scores import changes_near, score_logs, score_spans
 
 __all__ = ["Case", "ChangeRow", "LogRow", "MetricRow", "Ranked", "Ranking", "SpanRow", "rank"]
 
-STRONG, STRONG_WHEN_FELT = 1.1, 0.25
+STRONG, STRONG_WHEN_FELT = 0.7, 0.25
 """How far above the calm level the best score must be; less will do where the symptom itself deviates."""
 MORE_CALM = 2.0
 """What spans and logs add up to when nothing is wrong."""

@@ -18,18 +18,21 @@ def score_spans(frame: Frame) -> tuple[Array, Array, dict[int, str]]:
     pair_wire: dict[tuple[int, int], float] = {}
     pair_usual: dict[tuple[int, int], tuple[float, float]] = {}
     drops: dict[int, float] = {}
-    split = _span_split(frame.case)
+    split, told = _span_split(frame.case)
     if not 3 <= split < len(frame.case.span_times):
         return own, wire, {}
+    calls = {(row.caller, row.operation) for row in frame.case.spans if row.caller != row.service}
     for row in frame.case.spans:
         callee, caller = frame.at(row.service), frame.at(row.caller)
         if callee is None:
             continue
-        slow, before, after = _rise(row.own, split)
+        # A client span's own time is the wire time of its pair, which the callee's row holds.
+        waits = (row.service, row.operation) in calls
+        slow, before, after = _rise(row.own, split) if not waits else (0.0, 0.0, 0.0)
         if slow > own[callee]:
             own[callee] = slow
             _keep(words, callee, slow, f"own time of {row.operation} {before:.3g} ms to {after:.3g} ms")
-        fallen = _drop(row, split)
+        fallen = _drop(row, told)
         if caller is not None and caller != callee:
             drops[callee] = max(drops.get(callee, 0.0), fallen)
             slow, before, after = _rise(row.wire, split)
@@ -39,7 +42,7 @@ def score_spans(frame: Frame) -> tuple[Array, Array, dict[int, str]]:
         caller = frame.at(row.caller)
         if caller is None:
             continue
-        missing = _drop(row, split) * (1.0 - drops.get(caller, 0.0)) * 2.0
+        missing = _drop(row, told) * (1.0 - drops.get(caller, 0.0)) * 2.0
         if missing > lost[caller]:
             lost[caller] = missing
             what = f"{row.service} {row.operation}".strip()
@@ -81,11 +84,17 @@ def _rise(values: Array, before: int) -> tuple[float, float, float]:
     return float(np.log1p(min(sustained, CAP))), median, float(now.max())
 
 
-def _span_split(case: Case) -> int:
-    """The first interval that may be faulty: a little before the told onset, which may be late."""
+def _span_split(case: Case) -> tuple[int, int]:
+    """The first interval that may be faulty, a little before the told onset, which may be late; and the onset's own.
+
+    An interval is known by its start, which may lie before the row that it belongs to, but after the row before.
+    """
+    if not len(case.timestamps):
+        return 0, 0
     onset = min(case.onset, len(case.timestamps) - 1)
-    guard = int(case.timestamps[max(0, onset - ONSET_GUARD)]) if len(case.timestamps) else 0
-    return int(np.searchsorted(case.span_times, guard, side="left"))
+    first = np.searchsorted(case.span_times, case.timestamps[max(0, onset - ONSET_GUARD)], side="left")
+    told = np.searchsorted(case.span_times, case.timestamps[max(0, onset - 1)], side="right")
+    return int(first), int(told)
 
 
 def _drop(row: SpanRow, split: int) -> float:

@@ -63,6 +63,51 @@ def test_latency_is_explained_by_the_callee() -> None:
     assert found.ranked[0].path == ("db", "cart", "web")
 
 
+def test_a_callee_explains_no_more_than_it_rose_itself() -> None:
+    found = rank(case({("web", "latency_p95"): 3.0, ("cart", "latency_p95"): 2.9, ("db", "latency_p95"): 0.18}))
+    assert names(found)[0] == "cart"
+
+
+def test_a_tail_does_not_explain_a_median() -> None:
+    rows = [row(s, m, 0.1, a) for s, m, a in (
+        ("web", "latency_p50", 0.5), ("cart", "latency_p50", 0.5), ("db", "latency_p50", float("nan")),
+        ("web", "latency_p99", 0.5), ("cart", "latency_p99", 0.5), ("db", "latency_p99", 0.45),
+    )]  # fmt: skip
+    found = rank(Case(np.arange(ROWS) * 60, ONSET, rows, EDGES, ("web", "latency_p50")))
+    assert names(found)[0] == "cart"
+
+
+def test_latency_that_only_callers_see_speaks_against_the_callee_that_they_share() -> None:
+    """The way to cart is slow: both its callers see it, cart itself and search, which web calls too, do not."""
+    edges = [("web", "cart"), ("shop", "cart"), ("web", "search")]
+    slow = {"web": 1.0, "shop": 1.0, "cart": float("nan"), "search": float("nan")}
+    rows = [row(s, "client_latency_p95", 0.1, after) for s, after in slow.items()]
+    rows += [row(s, "server_latency_p95", 0.1, float("nan")) for s in slow]
+    found = rank(Case(np.arange(ROWS) * 60, ONSET, rows, edges, felt=True))
+    assert names(found)[0] == "cart"
+
+
+def test_a_client_span_s_own_time_is_not_its_service_s_work() -> None:
+    times = np.arange(ROWS) * 60
+    slow = np.where(np.arange(ROWS) >= ONSET, 400.0, 4.0) + np.linspace(0, 1, ROWS)
+    calm, none, count = np.full(ROWS, 3.0) + np.linspace(0, 1, ROWS), np.full(ROWS, np.nan), np.full(ROWS, 50.0)
+    spans = [
+        SpanRow("web", "cart.Get", "web", slow, none, count),
+        SpanRow("cart", "cart.Get", "web", calm, slow, count),
+        SpanRow("cart", "cart.Get", "shop", calm, slow, count),
+    ]
+    made = case({}, spans=spans, span_times=times, felt=True)
+    assert names(rank(made))[0] == "cart"
+
+
+def test_a_steady_operation_that_falls_off_before_the_onset_is_no_evidence() -> None:
+    times = np.arange(ROWS) * 60
+    count = np.where(np.arange(ROWS) == ONSET - 2, 1.0, 60.0)
+    own = np.full(ROWS, 3.0) + np.linspace(0, 1, ROWS)
+    spans = [SpanRow("db", "inner", "db", own, np.full(ROWS, np.nan), count)]
+    assert not any(r.span for r in rank(case({}, spans=spans, span_times=times, felt=True)).ranked)
+
+
 def test_saturation_points_at_itself() -> None:
     slow = {(s, "latency_p95"): 1.0 for s in ("web", "cart", "db")}
     assert names(rank(case({**slow, ("cart", "cpu"): 0.98})))[0] == "cart"
