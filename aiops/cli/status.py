@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
 
 app = group_of()
+TOP = 5
+"""Metrics, labels and pairs shown of those with most series or values."""
 
 
 @app.command()
@@ -17,6 +21,7 @@ def status(
 
     with connect(settings_of(config, data_dir, url, api_key)) as api:
         found = api.get("/api/v1/status")
+        found["cardinality"] = api.get("/api/v1/status/tsdb", limit=TOP)["data"]
         where = api.where
     if json:
         print_json(found)
@@ -42,3 +47,19 @@ def status(
     rows = [(c["name"], c["state"], "yes" if c["required"] else "", c["detail"]) for c in found["components"]]
     if rows:
         out.print(table(("component", "state", "required", "detail"), rows))
+    if found["cardinality"]["headStats"]["numSeries"]:
+        out.print(table(("most series and values, last 2 h", "", ""), cardinality_rows(found["cardinality"])))
+
+
+def cardinality_rows(data: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What makes the store large, from ``/api/v1/status/tsdb``: (what, name, how many)."""
+    parts = {
+        "seriesCountByMetricName": ("metric", "series"),
+        "labelValueCountByLabelName": ("label", "values"),
+        "seriesCountByLabelValuePair": ("pair", "series"),
+    }
+    return [
+        (what, item["name"], f"{item['value']:,} {unit}")
+        for key, (what, unit) in parts.items()
+        for item in data[key]
+    ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import cramjam
 import numpy as np
@@ -13,6 +15,8 @@ from aiops.core.errors import InvalidInput, LimitExceeded
 from aiops.core.ports import Collected
 
 MAX_BYTES = 64 * 1024 * 1024
+SNAPPY_FRAMES = b"\xff\x06\x00\x00sNaPpY"
+"""How the framed format begins; the block format has no mark."""
 
 
 class UnsupportedMedia(InvalidInput):
@@ -105,7 +109,7 @@ def compressed(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undo a Content-Encoding of OTLP: identity, gzip or zstd.
+    """Undo a Content-Encoding of OTLP: identity, gzip, zstd, deflate, or snappy (a block, or framed).
 
     Raises:
         UnsupportedMedia: another encoding.
@@ -118,9 +122,18 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     elif name == "gzip":
         plain = _gunzip(body, limit)
     elif name == "zstd":
-        plain = _unzstd(body, limit)
+        plain = _decoded(cramjam.zstd.decompress_into, "zstd", body, limit)
+    elif name in ("snappy", "x-snappy-framed"):
+        framed = body.startswith(SNAPPY_FRAMES)
+        plain = (
+            _decoded(cramjam.snappy.decompress_into, "framed snappy", body, limit) if framed else snappy(body, limit)
+        )
+    elif name in ("deflate", "zlib"):
+        plain = _inflate(body, limit)
     else:
-        raise UnsupportedMedia(f"The content encoding '{name[:40]}' is not supported.", hint="Use gzip, zstd or none.")
+        raise UnsupportedMedia(
+            f"The content encoding '{name[:40]}' is not supported.", hint="Use gzip, zstd, snappy, deflate or none."
+        )
     if len(plain) > limit:
         raise _too_large(limit)
     return plain
@@ -143,17 +156,31 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     return bytes(out)
 
 
-def _unzstd(body: bytes, limit: int) -> bytes:
+def _inflate(body: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        out = stream.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise InvalidInput(f"The body is not zlib: {error}.") from error
+    if len(out) > limit:
+        raise _too_large(limit)
+    if not stream.eof:
+        raise InvalidInput("The zlib body is cut short.")
+    return out
+
+
+def _decoded(into: Callable[[Any, Any], int], what: str, body: bytes, limit: int) -> bytes:
     if not body:
         return b""
     # Pages of the buffer that are never written to take no memory.
     buffer = np.empty(limit + 1, np.uint8)
     try:
-        length = cramjam.zstd.decompress_into(body, buffer.data)
+        length = into(body, buffer.data)
     except cramjam.DecompressionError as error:
-        if "write" in str(error).lower() or "buffer" in str(error).lower():
+        said = str(error).lower()
+        if ("write" in said or "buffer" in said) and "fill whole buffer" not in said:
             raise _too_large(limit) from error
-        raise InvalidInput(f"The body is not zstd: {error}.") from error
+        raise InvalidInput(f"The body is not {what}: {error}.") from error
     return buffer[:length].tobytes()
 
 

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import math
+import zlib
 from typing import Any
 
 import cramjam
@@ -218,10 +219,10 @@ def test_bad_json_is_refused(body: bytes) -> None:
 def test_any_bytes_are_decoded_or_refused(body: bytes) -> None:
     for decode in (otlp.decode_metrics, otlp.decode_logs, otlp.decode_traces):
         for kind in (otlp.PROTOBUF, JSON):
-            for encoding in ("", "gzip", "zstd"):
+            for encoding in ("", "gzip", "zstd", "snappy", "deflate"):
                 try:
                     decode(body, kind, encoding)
-                except InvalidInput:
+                except (InvalidInput, LimitExceeded):
                     continue
 
 
@@ -229,16 +230,20 @@ def test_encodings_and_their_limits() -> None:
     request, out = metrics()
     out.add(name="m" * 5000).gauge.data_points.add(time_unix_nano=NS, as_int=1)
     plain = request.SerializeToString()
-    packed = {"gzip": gzip.compress(plain), "zstd": bytes(cramjam.zstd.compress(plain)), "identity": plain, "": plain}
+    packed = {
+        "gzip": gzip.compress(plain), "zstd": bytes(cramjam.zstd.compress(plain)), "identity": plain, "": plain,
+        "snappy": bytes(cramjam.snappy.compress_raw(plain)), "x-snappy-framed": bytes(cramjam.snappy.compress(plain)),
+        "deflate": zlib.compress(plain),
+    }  # fmt: skip
     wanted = values(otlp.decode_metrics(plain))
     for encoding, body in packed.items():
         assert values(otlp.decode_metrics(body, content_encoding=encoding)) == wanted
         with pytest.raises(LimitExceeded):
             otlp.decode_metrics(body, content_encoding=encoding, limits=DecodeLimits(max_bytes=4000))
-    for encoding in ("gzip", "zstd"):
+    for encoding in ("gzip", "zstd", "snappy", "x-snappy-framed", "deflate"):
         with pytest.raises(InvalidInput):
             otlp.decode_metrics(packed[encoding][:-6], content_encoding=encoding)
-    for encoding in ("br", "deflate", "gzip, gzip"):
+    for encoding in ("br", "gzip, gzip"):
         with pytest.raises(UnsupportedMedia):
             otlp.decode_metrics(plain, content_encoding=encoding)
     with pytest.raises(UnsupportedMedia):
@@ -247,7 +252,12 @@ def test_encodings_and_their_limits() -> None:
 
 def test_a_compression_bomb_is_stopped_at_the_limit() -> None:
     zeros = bytes(50_000_000)
-    for encoding, body in (("gzip", gzip.compress(zeros)), ("zstd", bytes(cramjam.zstd.compress(zeros)))):
+    for encoding, body in (
+        ("gzip", gzip.compress(zeros)),
+        ("zstd", bytes(cramjam.zstd.compress(zeros))),
+        ("snappy", bytes(cramjam.snappy.compress(zeros))),
+        ("deflate", zlib.compress(zeros)),
+    ):
         with pytest.raises(LimitExceeded):
             otlp.decode_metrics(body, content_encoding=encoding, limits=DecodeLimits(max_bytes=1_000_000))
 
