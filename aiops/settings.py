@@ -61,6 +61,14 @@ class RetentionSettings(Section):
 
 
 class StoreSettings(Section):
+    encryption_key: SecretStr = SecretStr("")
+    """Any text; with it the telemetry's file, log, journal and what spills are encrypted."""
+    encryption_key_file: Path | None = None
+    """Holds the key instead."""
+    backup_dir: Path | None = None
+    """Administrators may have backups written below it over the network."""
+    max_series: int = Field(2_000_000, ge=0)
+    """Label sets that are known at one time; samples of further ones are refused. 0 means no limit."""
     memory_limit: str = "2GB"
     threads: int = 2
     cache_bytes: int = 384 * 1024 * 1024

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field
 
-from aiops.api.schemas import Reply
+from aiops.api.schemas import Reply, RequestBody
 from aiops.settings import StoreSettings
 from aiops.store.telemetry.archive import Part
 from aiops.store.telemetry.usage import FileUsage, Signal
@@ -28,6 +28,7 @@ class FileUsageOut(Reply):
     max_bytes: int | None = Field(description="above it the oldest day goes")
     open_blocks: int = Field(description="two-hour blocks that still take samples in arrival order")
     series: int
+    encrypted: bool
 
 
 class RetentionOut(Reply):
@@ -54,6 +55,17 @@ class ExportPlan(Reply):
     scoped: bool = Field(description="a label scope or matcher limits what is in the parts")
 
 
+class BackupRequest(RequestBody):
+    folder: str = Field(min_length=2, max_length=4096, description="absolute; it must not exist")
+
+
+class BackupOut(Reply):
+    files: int
+    bytes: int
+    rows: dict[str, int] = Field(description="of the telemetry, by table")
+    left_out: list[str]
+
+
 class ImportedOut(Reply):
     added: int
     known: int = Field(description="rows that were there already")
@@ -61,7 +73,7 @@ class ImportedOut(Reply):
     skipped: bool = Field(False, description="this very part was imported before")
 
 
-def usage_view(found: FileUsage, limits: StoreSettings) -> FileUsageOut:
+def usage_view(found: FileUsage, limits: StoreSettings, encrypted: bool) -> FileUsageOut:
     return FileUsageOut(
         signals=[
             SignalUsageOut(
@@ -79,4 +91,5 @@ def usage_view(found: FileUsage, limits: StoreSettings) -> FileUsageOut:
         max_bytes=limits.max_bytes or None,
         open_blocks=found.open_blocks,
         series=found.series,
+        encrypted=encrypted,
     )

@@ -30,7 +30,7 @@ COMMANDS = {
     "slo": "Error budgets of service-level objectives.",
     "silences": "Keep alerts from waking people for a while.",
     "backfill": "Pull history from a configured Prometheus.",
-    "store": "The telemetry store: status, retention, export, import.",
+    "store": "The telemetry store: status, export, import, backup, restore, encryption.",
     "rules": "Check rule files in Prometheus' format.",
     "logs": "Templates of log lines.",
     "traces": "Who calls whom.",

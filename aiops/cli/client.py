@@ -84,6 +84,10 @@ class Api:
     def delete(self, path: str) -> Any:
         return self._send("DELETE", path)
 
+    def work(self, path: str, body: Mapping[str, Any], seconds: float) -> Any:
+        """POST something that takes its time."""
+        return self._send("POST", path, json=dict(body), timeout=httpx.Timeout(seconds, connect=CONNECT_S))
+
     def _send(self, method: str, path: str, **more: Any) -> Any:
         response = self._response(method, path, **more)
         if not response.content:

@@ -11,10 +11,11 @@ import typer
 from aiops.cli.options import ApiKey, Config, DataDir, Json, Url, group_of, settings_of
 from aiops.core.errors import InvalidInput
 
-app = group_of("The telemetry store: status, retention, export, import.")
+app = group_of("The telemetry store: status, export, import, backup, restore, encryption.")
 PATH = "/api/v1/store"
 ALL = "metrics,logs,traces,changes,costs"
-DAY_MS = 86_400_000
+LONG_S = 24 * 3600.0
+"""A backup of a large store takes as long as its disk does."""
 
 Folder = Annotated[Path, typer.Argument(help="The folder of the export.", file_okay=False)]
 
@@ -53,6 +54,7 @@ def status(
                 "limit": "none" if found["max_bytes"] is None else number(found["max_bytes"], "By"),
                 "series": f"{found['series']:,}",
                 "open blocks": found["open_blocks"],
+                "encrypted": "yes" if found["encrypted"] else "no",
             }
         )
     )
@@ -136,6 +138,66 @@ def import_folder(
             end="",
         )
     print()
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder, on the machine of the service.")],
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Copy the whole data folder while the service runs, and read the copy back."""
+    from aiops.cli.client import connect
+    from aiops.cli.output import print_json
+
+    with connect(settings_of(config, data_dir, url, api_key)) as api:
+        done = api.work(f"{PATH}/backup", {"folder": str(folder.absolute())}, LONG_S)
+    if json:
+        print_json(done)
+        return
+    print(f"Backed up {done['files']} files, {done['bytes']:,} bytes, to {folder}; the copy was read back.")
+    for reason in done["left_out"]:
+        print(f"Left out: {reason}.")
+
+
+@app.command()
+def verify(folder: Folder, config: Config = None, data_dir: DataDir = None) -> None:
+    """Check an export or a backup: every file against the manifest, of a backup every row of every table as well."""
+    from aiops.store.telemetry import manifest
+
+    settings = settings_of(config, data_dir)
+    found = manifest.read(folder)
+    if found.kind == "aiops-export":
+        files = sum(1 for _ in manifest.check(folder, found))
+    else:
+        from aiops.store import backup
+        from aiops.store.telemetry.backup import verify_telemetry
+
+        files = sum(1 for _ in backup.verify(folder, lambda path: verify_telemetry(path, settings.store)))
+    print(f"{folder} is whole: {files} files.")
+
+
+@app.command()
+def restore(folder: Folder, data_dir: DataDir = None, config: Config = None) -> None:
+    """Copy a backup into a data folder that holds nothing yet; the service must not run."""
+    from aiops.store.backup import restore as put_back
+
+    settings = settings_of(config, data_dir)
+    put_back(folder, settings.data_dir)
+    print(f"Restored {folder} to {settings.data_dir}; start the service with `aiops serve`.")
+
+
+@app.command()
+def encrypt(data_dir: DataDir = None, config: Config = None) -> None:
+    """Encrypt an existing store with the configured key; the service must not run."""
+    from aiops.store.telemetry.convert import encrypt as convert
+
+    settings = settings_of(config, data_dir)
+    rows = convert(settings.data_dir / "telemetry.duckdb", settings.store)
+    print(f"Encrypted {settings.data_dir / 'telemetry.duckdb'}: {sum(rows.values()):,} rows in {len(rows)} tables.")
 
 
 def millis(text: str) -> int:

@@ -20,7 +20,7 @@ def check(folder: Path, cycles: int) -> None:
     assert (account.lost, account.doubled, account.torn, account.foreign) == (0, 0, 0, 0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_nothing_acknowledged_is_lost_over_twenty_kills(tmp_path: Path) -> None:
     check(tmp_path, 20)
 

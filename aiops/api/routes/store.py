@@ -11,11 +11,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from aiops.api.auth import Administrator, Operator, Reader
-from aiops.api.schemas_store import ExportPlan, FileUsageOut, ImportedOut, PartOut, RetentionOut, usage_view
+from aiops.api.schemas_store import (
+    BackupOut,
+    BackupRequest,
+    ExportPlan,
+    FileUsageOut,
+    ImportedOut,
+    PartOut,
+    RetentionOut,
+    usage_view,
+)
 from aiops.api.services import Services
-from aiops.core.errors import InvalidInput
-from aiops.core.principal import Principal
+from aiops.core.errors import Forbidden, InvalidInput
+from aiops.core.principal import LOCAL, Principal
 from aiops.promql.parse import parse_selector
+from aiops.store.backup import back_up
 from aiops.store.telemetry.archive import Part, narrowed
 from aiops.store.telemetry.manifest import sha256_of
 from aiops.store.telemetry.schema import DAY_MS
@@ -34,7 +44,7 @@ def router(services: Services) -> APIRouter:
     @routes.get("", response_model=FileUsageOut)
     def usage(_caller: Operator) -> FileUsageOut:
         """What each signal takes, from when to when, and the limits that hold."""
-        return usage_view(store.usage(), services.settings.store)
+        return usage_view(store.usage(), services.settings.store, store.database.encrypted)
 
     @routes.post("/retention", response_model=RetentionOut)
     def apply_retention(caller: Administrator) -> RetentionOut:
@@ -43,6 +53,22 @@ def router(services: Services) -> APIRouter:
         detail = {"tables": str(done.tables), "days": str(len(done.days))}
         services.audit.append(caller.name, "store.retention", "store", detail)
         return RetentionOut(dropped=done.tables, days=[day * DAY_MS for day in done.days])
+
+    @routes.post("/backup", response_model=BackupOut)
+    def backup(caller: Administrator, body: BackupRequest) -> BackupOut:
+        """Copy the whole data folder to a new folder on the service's machine, while it runs."""
+        target = Path(body.folder)
+        allowed = services.settings.store.backup_dir
+        if not target.is_absolute() or ".." in target.parts:
+            raise InvalidInput("The folder of a backup must be an absolute path.")
+        if caller != LOCAL and (allowed is None or not target.resolve().is_relative_to(allowed.resolve())):
+            raise Forbidden(
+                "Backups may be written below store.backup_dir only.", hint=f"It is {allowed or 'not set'}."
+            )
+        done = back_up(services.settings.data_dir, store, services.database, target, services.clock())
+        detail = {"folder": str(target), "bytes": str(done.bytes)}
+        services.audit.append(caller.name, "store.backup", "store", detail)
+        return BackupOut(files=done.files, bytes=done.bytes, rows=done.rows, left_out=list(done.left_out))
 
     @routes.get("/export", response_model=ExportPlan)
     def plan(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import re
 import shutil
 import threading
 import time
@@ -21,7 +20,9 @@ import duckdb
 from aiops.core.errors import AiopsError, ConfigError, FolderInUse, PermanentError, TransientError
 from aiops.core.ports import Clock, system_clock
 from aiops.settings import StoreSettings
+from aiops.store.telemetry.connection import CATALOG, CHECKPOINT_AT, open_file, why_not_opened
 from aiops.store.telemetry.damage import HINT, is_damage, told
+from aiops.store.telemetry.encryption import key_of
 from aiops.store.telemetry.schema import DAY_MS, create_schema
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class TelemetryDatabase:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._idle: list[Callable[[], bool]] = []
         self._reopened: list[Callable[[duckdb.DuckDBPyConnection], None]] = []
+        self.encrypted = path is not None and key_of(settings) is not None
+        self._holds = 0
         self._closed = False
         self._failed = ""
         self.damage = ""
@@ -102,25 +105,12 @@ class TelemetryDatabase:
     # ------------------------------------------------------------------ opening and closing
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        config: dict[str, Any] = {
-            "memory_limit": self.settings.memory_limit,
-            "threads": self.settings.threads,
-            "checkpoint_threshold": "64MB",
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "enable_external_access": False,
-            "python_enable_replacements": False,
-            "pandas_analyze_sample": 0,
-        }
-        if self.path is not None:
-            config["temp_directory"] = str(self.path) + ".tmp"
+        con = open_file(self.path, self.settings)
         try:
-            con = duckdb.connect(str(self.path) if self.path is not None else ":memory:", config=config)
             create_schema(con)
-        except duckdb.IOException as error:
-            raise _why_not_opened(self.path, str(error)) from error
         except duckdb.Error as error:
-            raise _why_not_opened(self.path, str(error)) from error
+            con.close()
+            raise why_not_opened(self.path, str(error), self.encrypted) from error
         return con
 
     def close(self) -> None:
@@ -164,6 +154,8 @@ class TelemetryDatabase:
             raise TransientError("The telemetry store is closed.")
         try:
             cursor = self._con.cursor()
+            if self.encrypted:
+                cursor.execute(f"USE {CATALOG}")
         except duckdb.Error as error:
             raise TransientError(f"The telemetry store is reopening: {_first_line(error)}", retry_after_s=2) from error
         try:
@@ -223,9 +215,31 @@ class TelemetryDatabase:
         """Move the log into the file and free what was dropped."""
 
         def work(con: duckdb.DuckDBPyConnection) -> None:
-            con.execute("CHECKPOINT")
+            if not self._holds:
+                con.execute("CHECKPOINT")
 
         self.alone(work)
+
+    @contextmanager
+    def checkpoints_held(self) -> Iterator[None]:
+        """Checkpoint, then none until the end: blocks that the file uses now are not written meanwhile."""
+
+        def hold(con: duckdb.DuckDBPyConnection) -> None:
+            if not self._holds:
+                con.execute("CHECKPOINT")
+                con.execute("SET checkpoint_threshold = '900TB'")
+            self._holds += 1
+
+        def release(con: duckdb.DuckDBPyConnection) -> None:
+            self._holds -= 1
+            if not self._holds:
+                con.execute(f"SET checkpoint_threshold = '{CHECKPOINT_AT}'")
+
+        self.alone(hold)
+        try:
+            yield
+        finally:
+            self.alone(release)
 
     def _result_of(self, job: _Job) -> Any:
         future = job.future
@@ -356,7 +370,7 @@ class TelemetryDatabase:
         try:
             for work in self._idle:
                 more = work() or more
-            if self._written and not more and self.log_bytes() > 4 << 20:
+            if self._written and not more and not self._holds and self.log_bytes() > 4 << 20:
                 self._con.execute("CHECKPOINT")
             self._written = more
         except Exception as error:  # noqa: BLE001 - the writer's loop boundary
@@ -441,16 +455,6 @@ def _claim(path: Path) -> None:
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise ConfigError(f"The data folder {path.parent} cannot be written.", hint="Choose another by --data-dir.")
         _open_paths.add(path)
-
-
-def _why_not_opened(path: Path | None, message: str) -> ConfigError:
-    holder = re.search(r"PID (\d+)", message)
-    if path is not None and "lock" in message.lower():
-        by = f"by pid {holder[1]}" if holder else "by another process"
-        return FolderInUse(f"The data folder {path.parent} is in use {by}.")
-    if is_damage(message):
-        return ConfigError(told(path, message, "opened"), hint=HINT)
-    return ConfigError(f"The telemetry store {path} cannot be opened: {message.splitlines()[0]}")
 
 
 def _first_line(error: BaseException) -> str:

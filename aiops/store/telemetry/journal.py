@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 
 from aiops.core.errors import ConfigError, TransientError
 from aiops.core.series import Labels
+from aiops.store.telemetry.encryption import Cipher
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"AJF1"
+MAGIC, SEALED = b"AJF1", b"AJE1"
+"""Of a frame in the clear, and of one that is encrypted as a whole."""
 _HEADER = struct.Struct("<4sII")
 _COUNTS = struct.Struct("<II")
 _SAMPLE_BYTES = 20
@@ -52,8 +54,9 @@ class Journal:
         ConfigError: the folder cannot be made or read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cipher: Cipher | None = None) -> None:
         self.folder = folder
+        self._cipher = cipher
         self._file = -1
         self._length = 0
         self._number = 0
@@ -78,14 +81,17 @@ class Journal:
         """
         text = orjson.dumps(series) if series else b""
         parts: list[Any] = [_COUNTS.pack(len(text), len(sid)), text, sid.data, ts.data, values.data]
-        length = _COUNTS.size + len(text) + _SAMPLE_BYTES * len(sid)
+        magic = MAGIC
+        if self._cipher is not None:
+            magic, parts = SEALED, [self._cipher.seal(b"".join(parts))]
+        length = sum(memoryview(part).nbytes for part in parts)
         crc = 0
         for part in parts:
             crc = zlib.crc32(part, crc)
         try:
             if self._file < 0:
                 self._open(max(self._number, 1))
-            _write_all(self._file, [_HEADER.pack(MAGIC, length, crc), *parts])
+            _write_all(self._file, [_HEADER.pack(magic, length, crc), *parts])
             os.fdatasync(self._file)
         except OSError as error:
             self._undo()
@@ -172,14 +178,15 @@ class Journal:
     def _frames(self, path: Path, data: bytes, *, last: bool) -> Iterator[Frame]:
         at = lost = 0
         while at < len(data):
-            frame, end = _frame(data, at)
+            frame, end = self._frame(data, at)
             if frame is not None:
                 yield frame
                 at = end
                 continue
-            following = data.find(MAGIC, at + 1)
-            while following >= 0 and _frame(data, following)[0] is None:
-                following = data.find(MAGIC, following + 1)
+            magic = MAGIC if self._cipher is None else SEALED
+            following = data.find(magic, at + 1)
+            while following >= 0 and self._frame(data, following)[0] is None:
+                following = data.find(magic, following + 1)
             if following < 0:
                 if last:
                     log.info("The journal's last %d bytes were never acknowledged and are cut.", len(data) - at)
@@ -194,32 +201,50 @@ class Journal:
             aside.write_bytes(data)
             log.error("%d bytes of the journal %s are damaged and lost; a copy is in %s.", lost, path.name, aside.name)
 
+    def _frame(self, data: bytes, at: int) -> tuple[Frame | None, int]:
+        """The frame at a place and where it ends; ``None`` where there is none whole.
+
+        Raises:
+            ConfigError: it is encrypted with another key, or encrypted where no key is set, or the other way round.
+        """
+        if at + _HEADER.size > len(data):
+            return None, at
+        magic, length, crc = _HEADER.unpack_from(data, at)
+        start = at + _HEADER.size
+        end = start + length
+        if magic not in (MAGIC, SEALED) or end > len(data) or zlib.crc32(memoryview(data)[start:end]) != crc:
+            return None, at
+        if (magic == SEALED) != (self._cipher is not None):
+            is_ = "is encrypted" if magic == SEALED else "is not encrypted, but a key is set"
+            raise ConfigError(f"The journal {self.folder} {is_}.", hint="See store.encryption_key.")
+        payload = data[start:end]
+        if self._cipher is not None:
+            opened = self._cipher.open(payload)
+            if opened is None:
+                raise ConfigError(f"The journal {self.folder} cannot be read: the key is wrong.")
+            payload = opened
+        return _unpacked(payload), end
+
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.wal"
 
 
-def _frame(data: bytes, at: int) -> tuple[Frame | None, int]:
-    """The frame at a place and where it ends; ``None`` where there is none whole."""
-    if at + _HEADER.size > len(data):
-        return None, at
-    magic, length, crc = _HEADER.unpack_from(data, at)
-    start = at + _HEADER.size
-    end = start + length
-    if magic != MAGIC or length < _COUNTS.size or end > len(data) or zlib.crc32(memoryview(data)[start:end]) != crc:
-        return None, at
-    size, count = _COUNTS.unpack_from(data, start)
-    start += _COUNTS.size
-    if size + _SAMPLE_BYTES * count != end - start:
-        return None, at
+def _unpacked(payload: bytes) -> Frame | None:
+    if len(payload) < _COUNTS.size:
+        return None
+    size, count = _COUNTS.unpack_from(payload, 0)
+    start = _COUNTS.size
+    if size + _SAMPLE_BYTES * count != len(payload) - start:
+        return None
     series = [
         (int(sid), tuple((name, value) for name, value in labels))
-        for sid, labels in (orjson.loads(data[start : start + size]) if size else ())
+        for sid, labels in (orjson.loads(payload[start : start + size]) if size else ())
     ]
     start += size
-    sid = np.frombuffer(data, "<i4", count, start)
-    ts = np.frombuffer(data, "<i8", count, start + 4 * count)
-    values = np.frombuffer(data, "<f8", count, start + 12 * count)
-    return Frame(series, sid, ts, values), end
+    sid = np.frombuffer(payload, "<i4", count, start)
+    ts = np.frombuffer(payload, "<i8", count, start + 4 * count)
+    values = np.frombuffer(payload, "<f8", count, start + 12 * count)
+    return Frame(series, sid, ts, values)
 
 
 def _write_all(file: int, parts: list[Any]) -> None:

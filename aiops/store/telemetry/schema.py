@@ -98,7 +98,9 @@ class Partitions:
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
         numbers: dict[str, list[int]] = {kind: [] for kind in PARTITIONED}
-        for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+        for (name,) in con.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
+        ).fetchall():
             kind, _, number = str(name).rpartition("_")
             if kind in PARTITIONED:
                 numbers[kind].append(number_of(number))

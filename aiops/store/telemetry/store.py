@@ -23,6 +23,7 @@ from aiops.store.telemetry.closed import ClosedSamples
 from aiops.store.telemetry.codec import CODECS
 from aiops.store.telemetry.costs import Costs, check_table
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.encryption import key_of
 from aiops.store.telemetry.exemplars import Exemplars
 from aiops.store.telemetry.graph import service_graph
 from aiops.store.telemetry.head import BlockSource, Head, SampleCounts, SampleSource, Settle
@@ -456,4 +457,7 @@ class TelemetryStore:
 
 
 def _journal_of(database: TelemetryDatabase) -> Journal | None:
-    return Journal(database.path.with_suffix(".journal")) if database.path is not None else None
+    if database.path is None:
+        return None
+    key = key_of(database.settings)
+    return Journal(database.path.with_suffix(".journal"), key.cipher() if key is not None else None)

@@ -78,6 +78,7 @@ NEEDS = {
     "GET /api/v1/store": Permission.OPERATE,
     "GET /api/v1/store/export": Permission.READ,
     "GET /api/v1/store/export/part": Permission.READ,
+    "POST /api/v1/store/backup": Permission.ADMIN,
     "POST /api/v1/store/import": Permission.ADMIN,
     "POST /api/v1/store/retention": Permission.ADMIN,
     "GET /api/v1/aiops/status": Permission.READ,
@@ -106,6 +107,7 @@ BODIES: dict[str, dict[str, object]] = {
     "POST /api/v1/actions/{action_id}/approve": {"digest": "0" * 64},
     "POST /api/v1/notifications/test": {"receiver": "none"},
     "POST /api/v1/backfills": {"source": "none"},
+    "POST /api/v1/store/backup": {"folder": "relative"},
 }
 
 
