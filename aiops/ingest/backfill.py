@@ -64,7 +64,7 @@ def backfill(
                 failures = 0
                 samples += report.accepted
                 duplicates += report.duplicates
-                refused += report.conflicts + report.too_new + report.too_old
+                refused += report.conflicts + report.too_new + report.too_old + report.over_limit
                 progress(min(max(collected.done, 0.0), 1.0))
                 if cancelled():
                     return BackfillResult(samples, duplicates, refused)

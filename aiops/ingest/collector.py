@@ -106,7 +106,7 @@ class Collector:
             delay = 0.0 if collected.done < 1 else max(0.0, source.interval_s - took)
 
     def _succeeded(self, name: str, collected: Collected, report: AppendReport) -> None:
-        refused = report.conflicts + report.too_new + report.too_old
+        refused = report.conflicts + report.too_new + report.too_old + report.over_limit
         with self._lock:
             before = self._status[name]
             self._status[name] = replace(

@@ -105,7 +105,7 @@ def receiver_of(settings: Settings, store: TelemetryStore, clock: Clock) -> Otlp
 
 def receipt(decoded: Decoded, report: AppendReport) -> Receipt:
     """What the sender has to know of a body that was decoded and stored."""
-    lost = decoded.rejected + report.conflicts + report.too_new + report.too_old
+    lost = decoded.rejected + report.conflicts + report.too_new + report.too_old + report.over_limit
     return Receipt(lost, complaint(decoded, report))
 
 
@@ -120,4 +120,6 @@ def complaint(decoded: Decoded, report: AppendReport) -> str:
         parts.append(f"{report.too_new} refused: out of bounds, too far in the future")
     if report.too_old:
         parts.append(f"{report.too_old} refused: out of bounds, older than the retention")
+    if report.over_limit:
+        parts.append(f"{report.over_limit} refused: of new series beyond the limit store.max_series")
     return "; ".join(parts)

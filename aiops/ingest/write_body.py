@@ -22,6 +22,8 @@ from aiops.store.telemetry.head import SampleRows
 from aiops.store.telemetry.labels import SeriesIndex
 
 V1, V2 = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
+INVALID = -1
+"""In the place of a series' number; what the index has no room for keeps the index's own word for that."""
 ENCODINGS = frozenset({"snappy", "gzip", "zstd"})
 
 
@@ -113,8 +115,8 @@ class WriteBody:
         sid, ts, values = parsed.sid, parsed.ts, parsed.values
         if len(parsed.unknown):
             sid = self._resolve(plain, parsed, index)
-            if int(sid.min(initial=0)) < 0:
-                good = sid >= 0
+            if INVALID in sid:
+                good = sid != INVALID
                 sid, ts, values = sid[good], ts[good], values[good]
         rows = SampleRows(sid.astype(np.int32), ts, values)
         if len(parsed.metadata):
@@ -131,13 +133,13 @@ class WriteBody:
         return rows
 
     def _resolve(self, plain: bytes, parsed: Parsed, index: SeriesIndex) -> NDArray[np.int64]:
-        """Numbers for all samples; -1 for series that are not valid. A series without samples gets none."""
+        """Numbers for all samples, :data:`INVALID` among them. A series without samples gets none."""
         sid = parsed.sid.copy()
         negative = sid < 0
         wanted = np.zeros(len(parsed.unknown), np.bool_)
         wanted[-1 - sid[negative]] = True
         labels: list[Labels] = []
-        numbers = np.full(len(parsed.unknown), -1, np.int64)
+        numbers = np.full(len(parsed.unknown), INVALID, np.int64)
         at = []
         for i, (a, b) in enumerate(parsed.unknown.tolist()):
             try:

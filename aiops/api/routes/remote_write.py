@@ -130,4 +130,6 @@ def _complaint(body: WriteBody, counts: SampleCounts) -> list[str]:
         parts.append(f"{counts.too_new} refused: out of bounds, too far in the future")
     if counts.too_old:
         parts.append(f"{counts.too_old} refused: out of bounds, older than the retention")
+    if counts.over_limit:
+        parts.append(f"{counts.over_limit} refused: of new series beyond the limit store.max_series")
     return parts

@@ -220,7 +220,7 @@ class Archive:
         for block in part.sample_blocks():
             report = self._append(Collected(block))
             known = report.duplicates + report.conflicts
-            yield Imported(report.accepted, known, report.too_old + report.too_new)
+            yield Imported(report.accepted, known, report.too_old + report.too_new + report.over_limit)
 
     def _append_logs(self, rows: list[tuple[Any, ...]]) -> Imported:
         new = self._missing("logs", rows, rows[0][0], rows[-1][0])

@@ -47,6 +47,8 @@ class SampleCounts:
     conflicts: int = 0
     too_new: int = 0
     too_old: int = 0
+    over_limit: int = 0
+    """Samples of new series beyond ``store.max_series``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,12 @@ class Head:
         sid, ts, values = rows.sid, rows.ts, rows.values
         if not len(sid):
             return counts
+        if int(sid.min()) < 0:
+            known = sid >= 0
+            counts.over_limit = int(np.count_nonzero(~known))
+            sid, ts, values = sid[known], ts[known], values[known]
+            if not len(sid):
+                return counts
         if int(ts.min()) < low or int(ts.max()) > high:
             counts.too_new, counts.too_old = int(np.count_nonzero(ts > high)), int(np.count_nonzero(ts < low))
             within = (ts >= low) & (ts <= high)

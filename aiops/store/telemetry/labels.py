@@ -19,6 +19,8 @@ from aiops.core.principal import Principal
 from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp
 
 IDENTITY_LIMIT = 2_000_000
+NO_ROOM = -2
+"""In the place of a number: the label set is new and there are ``limit`` already."""
 NEVER_FIRST = np.iinfo(np.int64).max
 NEVER_LAST = np.iinfo(np.int64).min
 
@@ -30,9 +32,14 @@ class SeriesIndex:
         first, last: of the committed samples.
         claimed: like ``last``, with samples that are about to be committed.
         stored: the last sample that the database file holds.
+        limit: label sets with samples at most, 0 for no limit; further ones get :data:`NO_ROOM`.
+        refused: how often that happened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        self.refused = 0
+        self._gone = 0
         self.labels: list[Labels] = []
         self.first = np.empty(0, np.int64)
         self.last = np.empty(0, np.int64)
@@ -70,7 +77,7 @@ class SeriesIndex:
             found = []
             for one in labels:
                 sid = self._by_labels.get(one)
-                found.append(self.add(one) if sid is None else sid)
+                found.append(self._new(one) if sid is None else sid)
             self._grow()
         return np.array(found, np.int32)
 
@@ -79,13 +86,29 @@ class SeriesIndex:
         labels = tuple((encodable(name), encodable(value)) for name, value in labels)
         sid = self._by_labels.get(labels)
         if sid is None:
-            sid = self.add(labels)
+            sid = self._new(labels)
+        if sid == NO_ROOM:
+            return sid
         if len(self._kept) >= IDENTITY_LIMIT:
             self._by_identity.clear()
             self._kept.clear()
         self._by_identity[id(given)] = sid
         self._kept.append(given)
         return sid
+
+    def live(self) -> int:
+        """Label sets that have samples, or had none yet."""
+        return len(self.labels) - self._gone
+
+    def _new(self, labels: Labels) -> int:
+        if self.limit and self.live() >= self.limit:
+            self.refused += 1
+            return NO_ROOM
+        return self.add(labels)
+
+    def count_gone(self) -> None:
+        """Count the label sets whose samples are all past their time; they make room for others."""
+        self._gone = int(np.count_nonzero(self.last[: len(self.labels)] == NEVER_LAST))
 
     def add(self, labels: Labels) -> int:
         sid = len(self.labels)
@@ -132,6 +155,7 @@ class SeriesIndex:
         gone = last < bound_ms
         first[gone], last[gone] = NEVER_FIRST, NEVER_LAST
         np.maximum(first, bound_ms, out=first)
+        self.count_gone()
 
     # ------------------------------------------------------------------ selecting
 

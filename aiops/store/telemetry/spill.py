@@ -106,6 +106,7 @@ class Spill:
                 if held.count:
                     self._closed.scanner.newest_ms = max(self._closed.scanner.newest_ms, int(ts.max()))
             index.claimed[:] = index.last
+            index.count_gone()
 
     # ------------------------------------------------------------------ for the head and for readers
 

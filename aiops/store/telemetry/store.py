@@ -68,6 +68,8 @@ class AppendReport:
     exemplars: int = 0
     histograms: int = 0
     replayed: bool = False
+    over_limit: int = 0
+    """Samples of new series beyond ``store.max_series``; refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class TelemetryStore:
     def __init__(self, database: TelemetryDatabase, cost_scope_columns: Mapping[str, str] | None = None) -> None:
         self.database = database
         self._clock = database.clock
-        self._index = SeriesIndex()
+        self._index = SeriesIndex(database.settings.max_series)
         with database.read() as con:
             self._partitions = Partitions(con)
             self._stored = ClosedSamples(database, self._index, self._partitions)
@@ -156,7 +158,10 @@ class TelemetryStore:
         if len(collected.samples) and not (key and key in self._keys):
             counts = self._head.append(BlockSource(collected.samples))
         if not (key or source or self._has_rows(collected)):
-            return AppendReport(counts.accepted, counts.duplicates, counts.conflicts, counts.too_new, counts.too_old)
+            return AppendReport(
+                counts.accepted, counts.duplicates, counts.conflicts, counts.too_new, counts.too_old,
+                over_limit=counts.over_limit,
+            )  # fmt: skip
         return self.database.write(self._apply, _Append(collected, key, source, counts))
 
     def submit(self, samples: SampleSource, token: object, settle: Settle) -> None:
@@ -217,6 +222,7 @@ class TelemetryStore:
             len(collected.changes),
             self._exemplars.append(tx, exemplars) if exemplars else 0,
             self._exemplars.append_histograms(tx, histograms) if histograms else 0,
+            over_limit=count.over_limit,
         )
 
     def _save_metadata(self, tx: Transaction, metadata: Sequence[MetricMetadata]) -> None:
@@ -417,6 +423,10 @@ class TelemetryStore:
 
     def trouble(self) -> str:
         """What an operator has to look at, in one line; empty when there is nothing."""
+        limit = self._index.limit
+        if limit and self._index.live() >= limit:
+            full = f"store.max_series is reached: {limit:,} series; {self._index.refused:,} new ones were refused"
+            return "; ".join(filter(None, (self.database.damage, full)))
         return self.database.damage
 
     def status(self) -> StoreStatus:
