@@ -83,7 +83,8 @@ def test_nothing_readable_reaches_the_disk(tmp_path: Path) -> None:
         service.start()
         assert service.query('count(count_over_time(m{animal="zebrafish"}[4h]))')[0]["value"][1] == "500"
         found = {one["signal"]: one["rows"] for one in service.http.get("/api/v1/store").json()["signals"]}
-        assert (found["logs"], found["traces"]) == (1000, 1000)
+        assert found["logs"] >= 1000, "the service's own lines are among them"
+        assert found["traces"] >= 1000
     finally:
         service.close()
 
@@ -133,7 +134,8 @@ def test_a_plain_store_is_encrypted_with_all_its_rows(tmp_path: Path) -> None:
     try:
         assert other.query('count(m{animal="zebrafish"})', at_ms=now)[0]["value"][1] == "500"
         found = {one["signal"]: one["rows"] for one in other.http.get("/api/v1/store").json()["signals"]}
-        assert (found["logs"], found["traces"]) == (500, 500)
+        assert found["logs"] >= 500
+        assert found["traces"] >= 500
         other.kill()
         other.start()
         assert other.query('count(m{animal="zebrafish"})', at_ms=now)[0]["value"][1] == "500", "after a crash as well"
