@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -221,6 +222,7 @@ class Scanner:
                 where = f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN (SELECT w FROM wanted)"  # noqa: S608
             con.execute("BEGIN TRANSACTION")
             segment = stored_segment(con)
+            self._wait_for_tables([held for held, _ in pending if held.segment is not None and held.segment <= segment])
             chunks: list[Chunks] = []
             parts = []
             try:
@@ -236,6 +238,14 @@ class Scanner:
                 return None
         missing = [(held, n) for held, n in pending if held.segment is None or held.segment > segment]
         return chunks, parts + self._pending(missing, sids, start_ms, end_ms)
+
+    def _wait_for_tables(self, taken: list[Unspilled]) -> None:
+        """Until the tables that took these samples are known, which the writer thread sees to after its commit."""
+        deadline = time.monotonic() + 5
+        while any(held in taken for held, _ in self.unspilled()):
+            if time.monotonic() > deadline:
+                raise TransientError("The store is busy taking over samples.", retry_after_s=1)
+            time.sleep(0.001)
 
     def _pending(
         self, missing: list[tuple[Unspilled, int]], sids: NDArray[np.int32] | None, start_ms: int, end_ms: int
