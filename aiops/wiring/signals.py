@@ -7,15 +7,19 @@ from aiops.incidents.log_signals import LogSignals
 from aiops.ingest.log_templates.miner import MinerState, TemplateMiner
 from aiops.ingest.signal_series import SignalSeries
 from aiops.settings import Settings
+from aiops.store.telemetry.log_templates import KnownTemplate
 from aiops.store.telemetry.store import TelemetryStore
 from aiops.wiring.lifetime import Lifetime
 
 
 def mine_logs(settings: Settings, store: TelemetryStore) -> None:
     """Give every stored line a template, going on with those that are known."""
-    known = store.log_templates()
-    state = MinerState(tuple(k.template for k in known.all()), known.headers())
-    store.mine_logs_with(TemplateMiner(state, settings.signals.templates_per_service))
+    known, limit = store.log_templates(), settings.signals.templates_per_service
+    newest: dict[str, list[KnownTemplate]] = {}
+    for found in sorted(known.all(), key=lambda k: -k.last_ms):
+        newest.setdefault(found.template.service, []).append(found)
+    kept = sorted((k for rows in newest.values() for k in rows[:limit]), key=lambda k: (k.first_ms, k.template.id))
+    store.mine_logs_with(TemplateMiner(MinerState(tuple(k.template for k in kept), known.headers()), limit))
 
 
 def signal_series(settings: Settings, store: TelemetryStore, lifetime: Lifetime) -> SignalSeries:

@@ -15,6 +15,8 @@ BOARDS = (
     f"detector_board.py --batch --call {HERE}:detect_batch",
     f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes",
     f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes --quiet",
+    f"log_board.py --data {DATA}/logs --parse {HERE}:parse_logs",
+    f"log_board.py --data {DATA}/logs --parse {HERE}:parse_logs --raw",
     f"question_board.py --plan {HERE}:plan_question --intents {HERE}:classify_intent",
 )
 

@@ -85,7 +85,7 @@ def find_header(lines: Sequence[str]) -> Header | None:
         here = [row[place] for row in rows if len(row) > place]
         if len(here) < ALIKE * len(rows):
             break
-        verdict = _judge(here)
+        verdict = _judge(here, after_strong=place == end)
         if verdict is None:
             break
         strong, time, pattern = verdict
@@ -120,31 +120,43 @@ def _columns(line: str) -> list[str]:
     return found
 
 
-def _judge(words: Sequence[str]) -> tuple[bool, bool, str] | None:
-    """(ends a header, holds a time, pattern) of one column, or ``None`` where it is part of the message."""
+def _judge(words: Sequence[str], *, after_strong: bool) -> tuple[bool, bool, str] | None:
+    """(ends a header, holds a time, pattern) of one column, or ``None`` where it is part of the message.
+
+    After a column that may as well be the message's first word, a number or one same name ends no header: the first
+    lines may all be of one template.
+    """
     n = len(words)
     timed = sum(bool(_TIME.match(w) or _PRIORITY.match(w)) for w in words) >= ALIKE * n
     if sum(w[:1] == "[" and w[-1:] in "]:" for w in words) >= ALIKE * n:
         timed = timed or sum(bool(_CLOCK.search(w)) for w in words) >= ALIKE * n
         return True, timed, rf"(?:{_BOX}|\[\S*\]):?\s+"
     if timed:
-        return True, True, r"\S*?\d\S*\s+"
+        return True, True, _alike(words) + r"\s+"
     if sum(bool(_MONTH.match(w)) for w in words) >= ALIKE * n:
         return True, True, r"[A-Z][a-z]{2}\s+"
     if sum(w.strip("[]()<>:,-").lower() in LEVELS for w in words) >= ALIKE * n:
         return True, False, r"\S+\s+"
     if sum(bool(_NUMBER.match(w)) for w in words) >= ALIKE * n:
-        return True, False, r"[^\sA-Za-z]+\s+"
+        return after_strong, False, r"[^\sA-Za-z]+\s+"
     named = sum(w[-1:] in ":]" and len(w) > 1 for w in words)
-    if named >= ALIKE * n:
-        return True, False, r"\S*[:\]]\s+"
     counts = Counter(words)
+    if named >= ALIKE * n:
+        return after_strong or len(counts) > 1, False, r"\S*[:\]]\s+"
     common, times = counts.most_common(1)[0]
     if times >= ALIKE * n and not any(c.isalnum() for c in common):
         return True, False, re.escape(common) + r"\s+"
     if len(counts) <= max(FEW * n, 8) or len({_outline(w) for w in words}) <= 2:
         return False, False, r"\S+\s+"
     return None
+
+
+def _alike(words: Sequence[str]) -> str:
+    """A pattern of words of one outline, or of any word with a digit."""
+    outline, times = Counter(map(_outline, words)).most_common(1)[0]
+    if times < ALIKE * len(words):
+        return r"[^\s\d]*+\d\S*+"
+    return re.escape(outline).replace("0", r"\d++").replace("a", "[A-Za-z]++")
 
 
 def _outline(word: str) -> str:

@@ -27,6 +27,8 @@ FORMS = 8000
 WORDS = 100_000
 HEADER_LINES = (20, 200)
 """After how many lines a service's header is looked for, once more, and no more."""
+FORMAT_LINES, FORMAT_SHARE = 1000, 0.8
+"""Of so many lines this share without the known header means that the format changed."""
 IDLE_LINES = 20_000
 """Lines of a service after which an unused template gives way when there is no room."""
 SETTLE_SHARE = 0.05
@@ -69,20 +71,22 @@ class SourceMiner:
         self._forms: dict[str, Template] = {}
         self._early: list[str] = []
         self._headed = False
+        self._strange = self._stripped = 0
 
     def mine(self, lines: Sequence[str]) -> list[Template]:
         """A template a line; :meth:`Template.root` after later calls tells what became of it."""
         if not self._headed:
             self._look_for_header(lines)
         strip = self.header.message if self.header is not None else None
+        whole = 0
         part_of, forms, split = self._words.__getitem__, self._forms, SPLIT.split
         number = self.lines
         found: list[Template] = []
         for line in lines:
             if strip is not None:
-                line = strip(line)
-                if line[:1] == "{":
-                    line = message_of(line).line
+                message = strip(line)
+                whole += message is line
+                line = message if message[:1] != "{" else message_of(message).line
             parts = split(line)
             masked = "".join(map(part_of, parts))
             template = forms.get(masked)
@@ -94,6 +98,8 @@ class SourceMiner:
             template.used = number
             found.append(template)
         self.lines = number
+        if strip is not None:
+            self._note_format(whole, len(lines))
         if self.templates.unsettled >= max(SETTLE_LEAST, SETTLE_SHARE * len(self.templates.live)):
             self.templates.settle()
         return found
@@ -136,6 +142,15 @@ class SourceMiner:
         if now >= HEADER_LINES[1]:
             self._headed = True
             self._early.clear()
+
+    def _note_format(self, whole: int, lines: int) -> None:
+        """Look for a header anew where lines do not have the known one any more."""
+        self._strange += whole
+        self._stripped += lines - whole
+        if self._strange + self._stripped >= FORMAT_LINES:
+            if self._strange > FORMAT_SHARE * (self._strange + self._stripped):
+                self.header, self._headed = None, False
+            self._strange = self._stripped = 0
 
     def use_header(self, header: Header | None) -> None:
         self.header, self._headed = header, True

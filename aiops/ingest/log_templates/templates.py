@@ -39,6 +39,8 @@ KNOWN_SHARE = 0.7
 RUN_ANCHORS = 3
 """Constant words that a template must have for a run of words in it to count as its value."""
 ROUNDS = 4
+RUN_NEAR = 200
+"""Templates with the same first and last word past which runs are not looked for, since it takes their square."""
 VOCABULARY = 20_000
 
 
@@ -222,7 +224,7 @@ class Templates:
             if narrow.merged is not None or len(narrow.tokens) < 5:
                 continue
             near = ends[narrow.tokens[0], narrow.tokens[-1]]
-            if len(near) < 2:
+            if not 2 <= len(near) <= RUN_NEAR:
                 continue
             for place in range(2, len(narrow.tokens) - 2, 2):
                 if narrow.tokens[place] != WILDCARD or constant_words(narrow.tokens) < RUN_ANCHORS:

@@ -24,7 +24,7 @@ class Kind(IntEnum):
 
 _ONE_DIGIT_IN_A_WORD = re.compile(r"[A-Za-z$._/+-]*[A-Za-z]\d[A-Za-z$._/+-]*\Z")
 _PREFIXED_NUMBER = re.compile(r"([A-Za-z]*[G-Zg-z][A-Za-z]*[.-])-?\d[\w.-]*\Z")
-_AFTER_DOTS = re.compile(r"(.*?\.\.+)(.*)\Z", re.DOTALL)
+_AFTER_DOTS = re.compile(r"(.*\.\.)(.*)\Z", re.DOTALL)
 _HOST = re.compile(
     r"(?!(?:com|org|net|io|java|javax|android)\.)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
     r"\.(com|net|org|edu|gov|mil|int|io|dev|local|lan|internal|localdomain|arpa|info|biz|[a-z]{2})\Z"

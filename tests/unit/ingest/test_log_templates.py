@@ -81,6 +81,12 @@ def test_a_header_needs_a_time():
     assert header.message("    at a.B.c(B.java:1)") == "    at a.B.c(B.java:1)"
 
 
+def test_the_words_of_one_template_are_no_header():
+    header = find_header([f"2024-01-02 03:04:{i:02d} INFO worker: job {i} failed: no route" for i in range(50)])
+    assert header is not None
+    assert header.message("2024-01-02 03:04:05 INFO worker: job 7 failed: no route") == "job 7 failed: no route"
+
+
 def test_json_and_logfmt_give_their_message_level_and_fields():
     (mined,) = TemplateMiner().mine([record('{"level":"error","msg":"no route to 10.0.0.7","peer":"x","n":3}')])
     assert mined.severity_number == 17
@@ -133,6 +139,34 @@ def test_a_restart_keeps_the_header():
     before = ids(miner, *lines)[-1]
     again = TemplateMiner(MinerState(miner.changes(), miner.headers()))
     assert ids(again, "2024-01-02 03:05:00,001 INFO worker: job 9 done") == [before]
+
+
+def test_a_format_that_changes_gets_its_own_header():
+    miner = TemplateMiner()
+    ids(miner, *[f"2024-01-02 03:04:{i % 60:02d},{i:03d} INFO worker: job {i} done" for i in range(60)])
+    old = miner.headers()["api"]
+    other = [f"[{i}] <web> 03:04:{i % 60:02d} | request {i} served" for i in range(1500)]
+    for start in range(0, 1500, 100):
+        found = ids(miner, *other[start : start + 100])
+    assert miner.headers().get("api") != old
+    assert len(set(found)) == 1
+
+
+def test_hostile_lines_take_no_more_than_their_length():
+    """Each of these made some pattern or recursion explode while it was written."""
+    evil = [
+        "1" * 1000,
+        "a.." * 333,
+        "a." * 500,
+        ("x=" + '"' * 3) * 200,
+        "<*> " * 250,
+        "key=" * 250,
+        "[" * 1000,
+        "1:" * 500,
+    ]
+    miner = TemplateMiner()
+    ids(miner, *[f"2024-01-02 03:04:{i % 60:02d},{i:03d} INFO worker: job {i} done" for i in range(60)])
+    assert all(ids(miner, *(line for line in evil for _ in range(20))))
 
 
 def test_equal_templates_of_two_services_are_two():
