@@ -17,19 +17,28 @@ import psutil
 
 from tests.integration import servers
 
+OURS, VICTORIA, PROMETHEUS = "aiops", "VictoriaMetrics", "Prometheus"
 READY_S = 30.0
+YEARS = {"VictoriaMetrics 1.79": "2022", "Prometheus 2.42": "2023"}
+"""When the peers that Debian 12 packages were released."""
 WRITE = {"content-encoding": "snappy", "content-type": "application/x-protobuf"}
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A running server of the bench. ``folder`` is what it stores in."""
+    """A running server of the bench. ``folder`` is what it stores in; ``flags`` are those that are not its defaults."""
 
     name: str
     version: str
     url: str
     process: subprocess.Popen[bytes]
     folder: Path
+    flags: str = ""
+
+    def described(self) -> str:
+        """Version, year of release where it is known, and flags."""
+        year = next((year for known, year in YEARS.items() if f"{self.name} {self.version}".startswith(known)), "")
+        return f"{self.version}{f', {year}' if year else ''}{f'; {self.flags}' if self.flags else ''}"
 
     def cpu_s(self) -> float:
         used = psutil.Process(self.process.pid).cpu_times()
@@ -72,7 +81,7 @@ def start_ours(folder: Path, *, detection: bool = False) -> Peer:
     command += ["--data-dir", str(folder / "data"), "--config", str(config)]
     with (folder / "log").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-    peer = Peer("aiops", _own_version(), f"http://127.0.0.1:{port}", process, folder / "data")
+    peer = Peer(OURS, _own_version(), f"http://127.0.0.1:{port}", process, folder / "data")
     try:
         wait(peer, "/healthz")
     except BaseException:
@@ -84,17 +93,16 @@ def start_ours(folder: Path, *, detection: bool = False) -> Peer:
 def start_victoria(folder: Path) -> Peer:
     folder.mkdir(parents=True, exist_ok=True)
     server = servers.start_victoria_metrics(folder)
-    return Peer(
-        "VictoriaMetrics", _version(server.url, "vm_app_version"), server.url, server.process, folder / "victoria"
-    )
+    version = _version(server.url, "vm_app_version") or _packaged("victoria-metrics")
+    return Peer(VICTORIA, version, server.url, server.process, folder / "victoria", "-retentionPeriod=100y")
 
 
 def start_prometheus(folder: Path) -> Peer:
     folder.mkdir(parents=True, exist_ok=True)
     server = servers.start_prometheus(folder)
-    return Peer(
-        "Prometheus", _version(server.url, "prometheus_build_info"), server.url, server.process, folder / "prometheus"
-    )
+    version = _version(server.url, "prometheus_build_info")
+    flags = "--web.enable-remote-write-receiver"
+    return Peer(PROMETHEUS, version, server.url, server.process, folder / "prometheus", flags)
 
 
 def wait(peer: Peer, path: str) -> None:
@@ -116,7 +124,13 @@ def _version(peer_url: str, metric: str) -> str:
     with httpx.Client(trust_env=False, timeout=10) as client:
         text = client.get(peer_url + "/metrics").text
     found = re.search(metric + r'[{](?:[^}]*,)?(?:short_version|version)="([^"]*)"', text)
-    return found[1] if found else "unknown"
+    return found[1] if found else ""
+
+
+def _packaged(name: str) -> str:
+    """The version that Debian's package manager tells; some of its builds do not know their own."""
+    told = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", name], capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "of unknown version"
 
 
 def _own_version() -> str:
@@ -152,9 +166,12 @@ def send(peer: Peer, connections: list[list[bytes]]) -> float:
     return took
 
 
-def query(client: httpx.Client, peer: Peer, promql: str, end_s: int, hours: float, **extra: str) -> tuple[float, Any]:
-    """Wall seconds of a range query at one-minute steps, and its ``data.result``."""
-    parameters = {"query": promql, "start": str(end_s - round(hours * 3600)), "end": str(end_s), "step": "60", **extra}
+def query(
+    client: httpx.Client, peer: Peer, promql: str, end_s: int, hours: float, step_s: int = 60, *, afresh: bool = False
+) -> tuple[float, Any]:
+    """Wall seconds of a range query, and its ``data.result``; ``afresh`` goes past kept answers."""
+    window = {"start": str(end_s - round(hours * 3600)), "end": str(end_s), "step": str(step_s)}
+    parameters = {"query": promql, **window, **({"nocache": "1"} if afresh else {})}
     started = time.perf_counter()
     answer = client.get(peer.url + "/api/v1/query_range", params=parameters)
     took = time.perf_counter() - started

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,34 +26,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import peers, workload
-from tests.benchmarks.peers import Peer
+from tests.benchmarks import peers, reads, workload
+from tests.benchmarks.peers import OURS, Peer
 from tests.benchmarks.workload import Sizes
 
-OURS, VICTORIA, PROMETHEUS = "aiops", "VictoriaMetrics", "Prometheus"
-HOURS = 6.0
-TOLERANCE = 1e-9
-WIDE = "sum by (job) (rate(x_total[5m]))"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A query of the bench; ``agrees`` names the peers whose semantics are ours, whose answers must be equal."""
-
-    name: str
-    promql: str
-    agrees: tuple[str, ...] = (PROMETHEUS,)
-
-
-# The sum keeps equal values, among which topk may choose, from making a difference.
-QUESTIONS = (
-    Question("wide", WIDE),
-    Question("narrow", 'x_total{instance="host-00007:9100"}', (PROMETHEUS, VICTORIA)),
-    Question("narrow rate", 'rate(x_total{instance="host-00007:9100"}[5m])'),
-    Question("topk", "sum(topk(5, x_total))", (PROMETHEUS, VICTORIA)),
-    Question("sum", "sum by (job) (x_total)", (PROMETHEUS, VICTORIA)),
-    Question("quantile", "histogram_quantile(0.9, sum by (job, le) (rate(h_bucket[5m])))"),
-)
+PARTS = ("start", "write", "disk", "month")
 
 
 @dataclass(slots=True)
@@ -148,11 +125,6 @@ def load(results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int) -
     return count
 
 
-def disk(results: Results, servers: Sequence[Peer], samples: int) -> None:
-    """Bytes a sample after a clean stop; all but the history is less than a hundredth."""
-    results.add("disk after a stop", "B/sample", {peer.name: peer.bytes_on_disk() / samples for peer in servers})
-
-
 def write(results: Results, servers: Sequence[Peer], sizes: Sizes) -> None:
     """Scrapes of 1,000 samples a body; the first two of each shard, which make the series, are not timed."""
     for connections in (1, workload.SHARDS):
@@ -174,86 +146,18 @@ def write(results: Results, servers: Sequence[Peer], sizes: Sizes) -> None:
         results.add(what, "samples/CPU-s", cpu, more_is_better=True)
 
 
-def queries(results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int) -> None:
-    """Cold is the first run after a restart (the page cache is warm), warm the median of the next ones."""
-    end_s = end_ms // 1000
-    rise = _rise(servers[0], lambda: None)
-    with httpx.Client(trust_env=False, timeout=120) as client:
-        for question in QUESTIONS:
-            cold, warm, uncached, found = {}, {}, {}, {}
-            for peer in servers:
-
-                def ask(peer: Peer = peer, **extra: str) -> float:
-                    took, found[peer.name] = peers.query(client, peer, question.promql, end_s, HOURS, **extra)  # noqa: B023
-                    return took
-
-                if peer.name == OURS and question.name == "wide":
-                    rise = _rise(peer, lambda: cold.update({OURS: ask()}))  # noqa: B023
-                else:
-                    cold[peer.name] = ask()
-                warm[peer.name] = statistics.median(ask() for _ in range(sizes.repeats))
-                if peer.name == VICTORIA:
-                    uncached[peer.name] = statistics.median(ask(nocache="1") for _ in range(sizes.repeats))
-            label = f"{question.name}, {sizes.series} series" if question.name == "wide" else question.name
-            results.add(f"{label}: cold", "s", cold)
-            results.add(f"{label}: warm", "s", warm)
-            if uncached:
-                results.add(f"{label}: warm, VictoriaMetrics nocache=1", "s", {OURS: warm[OURS], **uncached})
-            for peer in servers[1:]:
-                if peer.name in question.agrees:
-                    results.answers[f"{question.name} / {peer.name}"] = difference(found[OURS], found[peer.name])
-    results.add("rise of RSS, wide query: peak", "MB", {OURS: rise[0] / 1e6})
-    results.add("rise of RSS, wide query: kept", "MB", {OURS: rise[1] / 1e6})
-
-
-def _rise(peer: Peer, work: Callable[[], object]) -> tuple[float, float]:
-    """By how much the resident set rose at most during ``work``, and stands higher after it."""
-    import threading
-
-    before = peak = peer.rss()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, peer.rss())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    work()
-    done.set()
-    thread.join()
-    return peak - before, peer.rss() - before
-
-
-def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
-    """``equal`` to a relative 1e-9, or the first thing that differs. An empty answer equals nothing."""
-
-    def by_labels(rows: list[dict[str, Any]]) -> dict[tuple[tuple[str, str], ...], list[Any]]:
-        return {tuple(sorted(row["metric"].items())): row["values"] for row in rows}
-
-    left, right = by_labels(ours), by_labels(theirs)
-    if not left or left.keys() != right.keys():
-        return f"{len(left)} series against {len(right)}, {len(left.keys() & right.keys())} of them the same"
-    for labels, values in left.items():
-        other = right[labels]
-        if [t for t, _ in values] != [t for t, _ in other]:
-            return f"{dict(labels)}: {len(values)} points against {len(other)}"
-        for (t, a), (_, b) in zip(values, other, strict=True):
-            if not math.isclose(float(a), float(b), rel_tol=TOLERANCE, abs_tol=1e-12):
-                return f"{dict(labels)} at {t}: {a} against {b}"
-    return "equal"
-
-
 # ------------------------------------------------------------------ a run
 
 
-def run(sizes: Sizes, folder: Path, say: Callable[[str], None] = lambda _: None) -> Results:
-    """Measure everything once. Peers that are not installed are left out."""
+def run(
+    sizes: Sizes, folder: Path, say: Callable[[str], None] = lambda _: None, without: Collection[str] = ()
+) -> Results:
+    """Measure everything once, but for the :data:`PARTS` named in ``without``; absent peers are left out."""
     results = Results(machine())
     absent = peers.missing()
-    say("start-up")
-    start_up(results, folder, sizes.repeats)
+    if "start" not in without:
+        say("start-up")
+        start_up(results, folder, sizes.repeats)
     starts: list[Callable[[Path], Peer]] = [peers.start_ours]
     starts += [peers.start_victoria] if "victoria-metrics" not in absent else []
     starts += [peers.start_prometheus] if "prometheus" not in absent else []
@@ -267,22 +171,34 @@ def run(sizes: Sizes, folder: Path, say: Callable[[str], None] = lambda _: None)
 
     try:
         begin()
-        results.versions = {peer.name: peer.version for peer in running}
+        results.versions = {peer.name: peer.described() for peer in running}
         say("history")
         samples = load(results, running, sizes, end_ms)
-        for peer in running:
-            peer.stop()
-        disk(results, running, samples)
-        begin()
-        for peer in running:
-            peers.settle(peer)
+        for again in range(2):  # what is handed over at a stop is compacted after the next start
+            for peer in running:
+                peer.stop()
+            if again:
+                used = {peer.name: peer.bytes_on_disk() / samples for peer in running}
+                results.add("disk, history with its open block", "B/sample", used)
+            begin()
+            for peer in running:
+                peers.settle(peer)
         say("queries")
-        queries(results, running, sizes, end_ms)
-        say("remote write")
-        write(results, running, sizes)
+        reads.queries(results, running, sizes, end_ms)
+        if "write" not in without:
+            say("remote write")
+            write(results, running, sizes)
+            say("reads while samples arrive")
+            reads.while_writing(results, running, sizes, end_ms)
     finally:
         for peer in running:
             peer.stop()
+    if "disk" not in without:
+        say("disk")
+        reads.disk(results, starts, folder, sizes)
+    if "month" not in without:
+        say("a month")
+        reads.month(results, starts, folder, sizes)
     results.machine["load after"] = " ".join(f"{x:.2f}" for x in os.getloadavg())
     return results
 
@@ -314,11 +230,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.benchmarks.speed")
     parser.add_argument("--full", action="store_true", help="10,000 series of history; takes minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
+    parser.add_argument("--series", type=int, help="series of history; 1,000, or 10,000 with --full")
+    parser.add_argument("--scrape", type=int, default=15, metavar="S", help="seconds between samples of history")
+    parser.add_argument("--without", nargs="*", choices=PARTS, default=[], help="parts to leave out")
     chosen = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    sizes = Sizes(series=10_000) if chosen.full else Sizes()
+    sizes = Sizes(series=10_000, month_series=100, disk_series=1000) if chosen.full else Sizes()
+    sizes = replace(sizes, series=chosen.series or sizes.series, step_ms=1000 * chosen.scrape)
     with tempfile.TemporaryDirectory(prefix="aiops-bench-") as folder, console.status("bench") as status:
-        results = run(sizes, Path(folder), lambda text: status.update(f"bench: {text}"))
+        results = run(sizes, Path(folder), lambda text: status.update(f"bench: {text}"), chosen.without)
     for name in peers.missing():
         console.print(f"{name} is not installed; its columns are left out.")
     show(results, console)

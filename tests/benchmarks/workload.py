@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cramjam
 import numpy as np
 
-STEP_MS = 15_000
 LE = ("0.1", "0.5", "1", "5", "+Inf")
 SHARDS = 8
 
@@ -22,6 +22,9 @@ class Sizes:
         series: counters of the query data; ``hours`` of them at 15 s.
         scrapes: bodies a shard in each timed write phase; eight shards of ``shard_series`` series.
         repeats: of every warm query and of the start-up.
+        step_ms: between two samples of a series in the query data.
+        disk_series: series of each shape of the disk measure, 12 hours of them at 15 s.
+        month_series: gauges of the month, a sample a minute.
     """
 
     series: int = 1000
@@ -29,6 +32,9 @@ class Sizes:
     scrapes: int = 60
     shard_series: int = 1000
     repeats: int = 3
+    step_ms: int = 15_000
+    disk_series: int = 200
+    month_series: int = 10
 
 
 def _varint(number: int) -> bytes:
@@ -60,12 +66,13 @@ def _body(series: Iterator[bytes]) -> bytes:
 def query_bodies(sizes: Sizes, end_ms: int) -> tuple[list[bytes], int]:
     """Bodies that hold the query data up to ``end_ms``, in order of time, and the number of samples.
 
-    ``x_total{job, instance}`` counters with a few resets; ``h_bucket{job, le}`` of ten jobs. Samples keep off the
-    full quarter minute, so that open and closed window edges do not matter.
+    ``x_total{job, instance}`` counters with a few resets; ``h_bucket{job, le}`` of ten jobs and their
+    ``job_zone{job, zone}``, which is 1. Samples keep off the full quarter minute, so that open and
+    closed window edges do not matter.
     """
     rng = np.random.default_rng(11)
-    count = int(sizes.hours * 3_600_000) // STEP_MS
-    times = end_ms - 7_000 - (np.arange(count)[::-1] * STEP_MS)
+    count = int(sizes.hours * 3_600_000) // sizes.step_ms
+    times = end_ms - 7_000 - (np.arange(count)[::-1] * sizes.step_ms)
     heads, values = [], []
     for i in range(sizes.series):
         heads.append(_labels({"__name__": "x_total", "job": f"job-{i % 10}", "instance": f"host-{i:05d}:9100"}))
@@ -79,14 +86,77 @@ def query_bodies(sizes: Sizes, end_ms: int) -> tuple[list[bytes], int]:
             heads.append(_labels({"__name__": "h_bucket", "job": f"job-{job}", "le": le}))
             total = total + np.cumsum(rng.integers(1, 20, count)).astype(np.float64)
             values.append(total)
+        heads.append(_labels({"__name__": "job_zone", "job": f"job-{job}", "zone": f"zone-{job % 3}"}))
+        values.append(np.ones(count))
+    return _in_time(heads, [times] * len(heads), values), count * len(heads)
+
+
+def _in_time(heads: list[bytes], times: Sequence[Any], values: Sequence[Any]) -> list[bytes]:
+    """Bodies of about 20,000 samples each of up to 1,000 series, in order of time."""
     bodies = []
     width = max(1, 20_000 // max(1, min(len(heads), 1000)))
-    for a in range(0, count, width):
-        stamps = times[a : a + width].tolist()
+    for a in range(0, len(values[0]), width):
         for first in range(0, len(heads), 1000):
             part = range(first, min(first + 1000, len(heads)))
-            bodies.append(_body(heads[i] + _samples(stamps, values[i][a : a + width].tolist()) for i in part))
-    return bodies, count * len(heads)
+            bodies.append(
+                _body(
+                    heads[i] + _samples(times[i][a : a + width].tolist(), values[i][a : a + width].tolist())
+                    for i in part
+                )
+            )
+    return bodies
+
+
+SHAPES = {
+    "integer counters": ("counter", 0),
+    "integer counters, scrapes off by up to 5 ms": ("counter", 5),
+    "gauges of two decimals": ("gauge", 0),
+    "gauges of two decimals, scrapes off by up to 5 ms": ("gauge", 5),
+}
+"""What the disk measure stores: the kind of value, and how far a target's scrapes are off their time, in ms."""
+TARGET_SERIES = 50
+
+
+def shaped_bodies(shape: tuple[str, int], sizes: Sizes, end_ms: int) -> tuple[list[bytes], int]:
+    """Twelve hours at 15 s of ``disk_series`` series, 50 a target, and the number of samples.
+
+    Counters grow by up to 50 a scrape; a third of the gauges are percentages that wander, a third latencies that
+    scatter, a third bytes in pages of 4 KiB.
+    """
+    kind, off = shape
+    rng = np.random.default_rng(13)
+    count = 12 * 240
+    grid = end_ms - 7_000 - np.arange(count)[::-1] * 15_000
+    heads: list[bytes] = []
+    times: list[Any] = []
+    values: list[Any] = []
+    own = grid
+    for i in range(sizes.disk_series):
+        if i % TARGET_SERIES == 0:
+            own = grid + 13 * (i // TARGET_SERIES) + rng.integers(-off, off + 1, count)
+        heads.append(_labels({"__name__": f"shape_{kind}", "i": str(i), "instance": f"host-{i // TARGET_SERIES}"}))
+        times.append(own)
+        if kind == "counter":
+            values.append(np.cumsum(rng.integers(0, 50, count)).astype(np.float64))
+        elif i % 3 == 0:
+            values.append(np.round(np.clip(50 + np.cumsum(rng.normal(0, 0.5, count)), 0, 100), 2))
+        elif i % 3 == 1:
+            values.append(np.round(rng.lognormal(2, 0.4, count), 2))
+        else:
+            values.append(4096.0 * np.round(2e5 + np.cumsum(rng.normal(0, 100, count))))
+    return _in_time(heads, times, values), count * sizes.disk_series
+
+
+def month_bodies(sizes: Sizes, days: int, end_ms: int) -> tuple[list[bytes], int]:
+    """``days`` days of gauges at a minute, off the full minute, and the number of samples."""
+    rng = np.random.default_rng(14)
+    count = days * 1440
+    times = end_ms - 7_000 - np.arange(count)[::-1] * 60_000
+    heads = [
+        _labels({"__name__": "month_gauge", "job": f"job-{i % 5}", "i": str(i)}) for i in range(sizes.month_series)
+    ]
+    values = [np.round(50 + np.cumsum(rng.normal(0, 0.2, count)), 2) for _ in heads]
+    return _in_time(heads, [times] * len(heads), values), count * len(heads)
 
 
 def write_bodies(sizes: Sizes, name: str, end_ms: int) -> list[list[bytes]]:
