@@ -24,6 +24,7 @@ IDENTIFYING = ("instance", "job")
 
 def absent_labels(node: Plan) -> Labels:
     """Labels that ``absent`` can tell from the selector's ``=`` matchers."""
+    node = unwrap(node)
     if not isinstance(node, Selector):
         return ()
     found: dict[str, str] = {}

@@ -342,6 +342,9 @@ def vector(draw: st.DrawFn, depth: int = 0, size: int = 3) -> str:
                     st.builds("timestamp(+({}))".format, exact(depth, 1)),
                     st.builds("absent_over_time({})".format, ranged((*PLAIN, "nothing"), depth)),
                     st.builds("absent({})".format, selector((*PLAIN, "nothing"), depth)),
+                    st.builds("absent(({}))".format, selector(("nothing",), depth)),
+                    st.builds("absent_over_time(({}))".format, ranged(("nothing",), depth)),
+                    st.builds("absent_over_time(({})[45s:15s])".format, selector(("nothing",), depth + 1)),
                 )
             )
         case 14:
