@@ -45,6 +45,8 @@ class ServerSettings(Section):
     """Read once, while there is no key yet: its text becomes the first admin key."""
     public_url: str = ""
     max_body_bytes: int = 64 * 1024 * 1024
+    max_inflight_bytes: int = Field(256 * 1024 * 1024, ge=0)
+    """Bodies that receivers hold at once; above it senders are asked to come again. 0 means no limit."""
     requests_per_minute: int = 6000
     otlp_grpc_port: int = Field(0, ge=0, le=65535)
     """Port of OTLP over gRPC, by convention 4317; 0 means that it is off."""

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from aiops import __version__
 from aiops.api import problems, routes
 from aiops.api.edge import Edge
+from aiops.api.intake import Intake
 from aiops.api.services import Services
 
 DESCRIPTION = (
@@ -63,5 +64,6 @@ def create_app(services: Services) -> FastAPI:
         if not module.name.startswith("_"):
             found = importlib.import_module(f"{routes.__name__}.{module.name}")
             app.include_router(found.router(services))
+    app.add_middleware(Intake, budget=services.settings.server.max_inflight_bytes)
     app.add_middleware(Edge, server=services.settings.server)
     return app

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from aiops.api import problems
 from aiops.api.edge import Edge
+from aiops.api.intake import Intake
 from aiops.api.routes import federation, loki, otlp, remote_read, remote_write
 from aiops.api.services import Services
 from aiops.core.ports import Clock, system_clock
@@ -33,6 +34,7 @@ def app_over(store: TelemetryStore, settings: Settings, clock: Clock, receiver: 
     problems.install(app)
     for module in (remote_write, otlp, loki, federation, remote_read):
         app.include_router(module.router(services))
+    app.add_middleware(Intake, budget=settings.server.max_inflight_bytes)
     app.add_middleware(Edge, server=settings.server)
     return app
 
