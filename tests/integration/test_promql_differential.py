@@ -144,6 +144,7 @@ def test_300_queries(pair: Pair, number: int) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3600)
 @pytest.mark.server("prometheus")
 def test_5000_queries(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     number = int(os.environ.get("PROMQL_SEED") or random.randrange(2**32))
