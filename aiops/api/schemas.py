@@ -242,9 +242,21 @@ class IncidentOut(Reply):
     simulated: bool
     paged: bool
     muted: Text = Field(description="why nobody is told of it at the moment; empty where somebody is")
+    affected: list[Text] = Field(description="services that depend on the clear cause, the nearest first")
     signals: list[SignalOut]
     candidates: list[CandidateOut]
     timeline: list[TimelineOut]
+
+
+class SimilarOut(Reply):
+    incident: IncidentOut
+    score: float = Field(description="weighted share of traits in common, 0 to 1")
+    common: list[Text]
+    ended_by: list[Text]
+
+
+class SimilarList(Reply):
+    similar: list[SimilarOut]
 
 
 class IncidentList(Reply):

@@ -85,6 +85,7 @@ def incident(value: Incident) -> out.IncidentOut:
         simulated=value.simulated,
         paged=value.paged,
         muted=_shown(value.muted),
+        affected=[_shown(name) for name in value.affected],
         signals=[
             out.SignalOut(alert=_alert(s.alert), reason=_shown(s.reason), linked_ms=s.linked_ms) for s in value.signals
         ],

@@ -84,6 +84,30 @@ def resolve(
 
 
 @app.command()
+def similar(
+    id: Id, json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
+) -> None:
+    """Past incidents that were like this one, and what ended them."""
+    from aiops.cli.output import console, rows_of, table, when
+
+    found = fetched(settings_of(config, data_dir, url, api_key), f"{PATH}/{id}/similar", json)
+    if found is None:
+        return
+    past = rows_of(found, "similar")
+    if not past:
+        print(f"No past incident was like {id}.")
+        return
+    rows = [
+        (
+            str(s["incident"]["id"]), f"{s['score']:.0%}", when(s["incident"].get("opened_ms")), _title(s["incident"]),
+            "; ".join(s["common"]), "; ".join(s["ended_by"]),
+        )
+        for s in past
+    ]  # fmt: skip
+    console().print(table(("id", "alike", "opened", "title", "in common", "what ended it"), rows))
+
+
+@app.command()
 def note(
     id: Id,
     text: Annotated[str, typer.Argument(help="Your words.")],
@@ -166,6 +190,8 @@ def print_incident(incident: dict[str, Any], out: Any = None) -> None:
         for candidate in candidates[:3]:
             if candidate.get("query"):
                 out.print(Text(f"  {candidate['service']}: {candidate['query']}", style="cyan"), soft_wrap=True)
+    if affected := list(incident.get("affected") or ()):
+        out.print(Text(f"depend on the cause: {', '.join(map(str, affected[:12]))}"))
     if signals := list(incident.get("signals") or ()):
         linked = [_signal(s, when) for s in signals[:12]]
         title = f"{len(signals)} signals" + (", the first 12" if len(signals) > 12 else "")

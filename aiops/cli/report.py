@@ -40,6 +40,7 @@ def incident(
     file: Annotated[
         Path | None, typer.Argument(help="File to write: .html, .md, otherwise text; without one, text is printed.")
     ] = None,
+    postmortem: Annotated[bool, typer.Option("--postmortem", help="The draft of a postmortem, in Markdown.")] = False,
     url: Url = "",
     api_key: ApiKey = "",
     data_dir: DataDir = None,
@@ -49,7 +50,7 @@ def incident(
     from aiops.cli.client import connect
 
     forms = {".html": "html", ".htm": "html", ".md": "markdown"}
-    form = forms.get(file.suffix.lower(), "text") if file else "text"
+    form = "postmortem" if postmortem else forms.get(file.suffix.lower(), "text") if file else "text"
     with connect(settings_of(config, data_dir, url, api_key)) as api:
         text = api.get_text(f"/api/v1/incidents/{id}/report", format=form)
     if file is None:

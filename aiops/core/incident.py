@@ -153,6 +153,8 @@ class Incident:
     told: tuple[str, ...] = ()
     """Receivers told of it since it last opened, sorted; the resolve goes to all of them."""
 
+    affected: tuple[str, ...] = ()
+    """Services that call the clear cause, directly or through others, the nearest first."""
     muted: str = ""
     """Why nobody is told of it at the moment; empty where somebody is, or would be."""
     cause_service: str = ""

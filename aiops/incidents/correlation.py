@@ -154,3 +154,20 @@ def _closeness(alert: Alert, other: Alert, paths: CallPaths, cause: str) -> tupl
     if not mine and not theirs and alert.name == other.name and alert.labels == other.labels:
         return _SAME_SERVICE, f"same alert {alert.name}"
     return 0.0, ""
+
+
+def callers_of(service: str, edges: Iterable[tuple[str, str]], limit: int = 50) -> tuple[str, ...]:
+    """Who calls ``service``, directly or through others: the nearest first, then by name.
+
+    >>> callers_of("db", [("web", "cart"), ("cart", "db"), ("db", "cart"), ("job", "db")])
+    ('cart', 'job', 'web')
+    """
+    callers: dict[str, set[str]] = {}
+    for caller, callee in edges:
+        callers.setdefault(callee, set()).add(caller)
+    found: list[str] = []
+    level = [service]
+    while level and len(found) < limit:
+        level = sorted({c for s in level for c in callers.get(s, ())} - {service, *found})
+        found += level
+    return tuple(found[:limit])

@@ -31,9 +31,11 @@ from aiops.core.signals import ServiceGraph
 from aiops.incidents import transitions
 from aiops.incidents.audience import Audience, Hearing
 from aiops.incidents.correlation import CallPaths, correlate, is_simulated, service_of
+from aiops.incidents.feed import Feed
 from aiops.incidents.matchers import visible
 from aiops.incidents.muting import Mutes
 from aiops.incidents.oncall import Duty
+from aiops.incidents.precedents import Precedent, precedents
 from aiops.incidents.routing import Route, opened_last
 from aiops.settings import IncidentSettings
 from aiops.store.state.incidents import IncidentRepository
@@ -48,14 +50,20 @@ GROWING_MS = 300_000
 """A young incident is ranked again each :data:`RERANK_MS`, an older one only when signals changed."""
 GRAPH_AGE_MS = 60_000
 NOTE_CAP = 4_000
+PAST = 1_000
+"""Resolved incidents that a new one is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Ranked causes; ``clear_cause`` is false when the best is too weak to be named."""
+    """Ranked causes; ``clear_cause`` is false when the best is too weak to be named.
+
+    ``affected`` are the services that depend on a clear cause.
+    """
 
     candidates: tuple[CauseCandidate, ...] = ()
     clear_cause: bool = False
+    affected: tuple[str, ...] = ()
 
 
 class Analyser(Protocol):
@@ -106,6 +114,7 @@ class IncidentService:
         self._paths: tuple[int, CallPaths] = (-GRAPH_AGE_MS, CallPaths())
         self._known: dict[str, Incident] = {}
         self._holders: dict[str, str] = {}
+        self.feed = Feed()
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
         recent = repository.list(status=IncidentStatus.RESOLVED, limit=200, since=clock() - self._reopen_ms)
@@ -286,6 +295,8 @@ class IncidentService:
                 incident = transitions.explained(
                     incident, diagnosis.candidates, diagnosis.clear_cause, now, SYSTEM.name
                 )
+                if diagnosis.clear_cause:
+                    incident = replace(incident, affected=diagnosis.affected)
                 differs = transitions.verdict(incident) != transitions.verdict(before)
                 newly_clear = differs and incident.clear_cause
                 if differs and incident.told:
@@ -357,6 +368,7 @@ class IncidentService:
 
     def _remember(self, incident: Incident) -> None:
         self._known[incident.id] = incident
+        self.feed.publish(incident)
         for signal in incident.signals:
             self._holders[signal.alert.fingerprint] = incident.id
         if not incident.active:
@@ -476,6 +488,12 @@ class IncidentService:
             self._rank(left.id)
             self._keep(made, now)
             return self._known[made.id]
+
+    def similar(self, incident_id: str, principal: Principal, limit: int = 5) -> builtins.list[Precedent]:
+        """Resolved incidents of the last months that were most like this one, among those that may be seen."""
+        incident = self.get(incident_id, principal)
+        past = self._repository.list(status=IncidentStatus.RESOLVED, limit=PAST)
+        return precedents(incident, (i for i in past if visible(i, principal.scope)), limit)
 
     def told(self, receiver: str) -> builtins.list[Incident]:
         """Active and lately resolved incidents that the receiver was told of."""

@@ -20,7 +20,7 @@ from aiops.core.ports import MetricQuerier, SignalReader
 from aiops.core.principal import SYSTEM, Principal
 from aiops.core.series import METRIC_NAME, Labels, QueryResult, ResultType
 from aiops.core.signals import ChangeEvent, LogPattern, ServiceGraph, label
-from aiops.incidents.correlation import CallPaths, is_simulated, service_of
+from aiops.incidents.correlation import CallPaths, callers_of, is_simulated, service_of
 from aiops.incidents.lifecycle import Diagnosis
 from aiops.incidents.metric_kinds import Direction, MetricKind
 from aiops.incidents.ranking import Case, ChangeRow, LogRow, MetricRow, Ranked, Ranking, SpanRow, rank
@@ -101,7 +101,8 @@ class RootCauseAnalyser:
         )
         ranking = rank(case, self._clear_share)
         candidates = tuple(_candidate(case, ranking, found, onset_ms) for found in ranking.ranked[:CANDIDATES])
-        return Diagnosis(candidates, ranking.clear)
+        affected = callers_of(candidates[0].service, graph.edges) if ranking.clear and candidates else ()
+        return Diagnosis(candidates, ranking.clear, affected)
 
     # ---------------------------------------------------------------- evidence
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from aiops.api import views
 from aiops.api.auth import Reader, Responder
 from aiops.api.pages import page
-from aiops.api.schemas import IncidentList, IncidentOut, MergeIn, NoteIn, ResolveIn, SplitIn
+from aiops.api.schemas import IncidentList, IncidentOut, MergeIn, NoteIn, ResolveIn, SimilarList, SimilarOut, SplitIn
 from aiops.api.services import Services, running
 from aiops.core.incident import IncidentStatus
 from aiops.incidents.lifecycle import IncidentService
@@ -39,17 +39,38 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("/{incident_id}/report", response_class=Response)
     def report(
-        incident_id: str, caller: Reader, format: Annotated[Literal["html", "markdown", "text"], Query()] = "html"
+        incident_id: str,
+        caller: Reader,
+        format: Annotated[Literal["html", "markdown", "text", "postmortem"], Query()] = "html",
     ) -> Response:
-        """One incident for people, to keep or to pass on: a self-contained page, Markdown or plain text."""
+        """One incident for people, to keep or to pass on: a self-contained page, Markdown, plain text, or the draft
+        of a postmortem in Markdown.
+        """
         from aiops.reports import incident as forms  # templates and charts, which starting need not wait for
 
         found, zone = incidents().get(incident_id, caller), services.settings.agent.zone
         if format == "html":
             return page(forms.html(found, zone))
+        if format == "postmortem":
+            from aiops.reports import postmortem
+
+            past = incidents().similar(incident_id, caller, 3)
+            return Response(postmortem.markdown(found, zone, past), media_type="text/markdown; charset=utf-8")
         if format == "markdown":
             return Response(forms.markdown(found, zone), media_type="text/markdown; charset=utf-8")
         return Response(forms.text(found, zone), media_type="text/plain; charset=utf-8")
+
+    @routes.get("/{incident_id}/similar", response_model=SimilarList)
+    def alike(incident_id: str, caller: Reader, limit: Annotated[int, Query(ge=1, le=20)] = 5) -> SimilarList:
+        """Past incidents that were most like this one, why, and what ended them."""
+        return SimilarList(
+            similar=[
+                SimilarOut(
+                    incident=views.incident(s.incident), score=s.score, common=list(s.common), ended_by=list(s.ended_by)
+                )
+                for s in incidents().similar(incident_id, caller, limit)
+            ]
+        )
 
     @routes.post("/{incident_id}/acknowledge", response_model=IncidentOut)
     def acknowledge(incident_id: str, caller: Responder) -> IncidentOut:
