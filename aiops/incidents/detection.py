@@ -23,6 +23,7 @@ from aiops.core.ports import AnomalySink, Clock, MetricQuerier, system_clock
 from aiops.core.series import Labels
 from aiops.incidents.episodes import Narrow, alert_of
 from aiops.incidents.feedback import HALF_LIFE_MS, offsets
+from aiops.incidents.fill_watch import FillWatch
 from aiops.incidents.habits import habits
 from aiops.incidents.ledger import Ledger
 from aiops.incidents.memory import Documents, Memory
@@ -109,6 +110,7 @@ class DetectionLoop:
         if len({(e.step_ms, e.metric) for e in entries}) != len(entries):
             raise ConfigError("Two entries of detection.watch have the same name or query.")
         self._marks = marks
+        self._fill = FillWatch(querier, narrow)
         self._memory = Memory(repository)
         self._ledger = Ledger(incidents.false_alarms_per_day, clock())
         self._kept_ms = clock()
@@ -124,6 +126,7 @@ class DetectionLoop:
         # Held over whole steps, reading included; the status needs no lock, so that a slow source does not hide it.
         self._stepping = threading.RLock()
         self._training = threading.Lock()
+        self._looking = threading.Lock()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -225,6 +228,8 @@ class DetectionLoop:
         found = [self._restore_group(group) for group in self._groups]
         for group in self._groups:
             group.take_live(self._memory.live(group.model, [one.id for one in group.series], now))
+        with self._looking:
+            self._fill.take_up(self._repository.open_anomalies())
         self.follow_marks()
         self._share_budget()
         return all(found)
@@ -460,10 +465,18 @@ class DetectionLoop:
             return
 
         def look() -> None:
+            self.look_ahead(now_ms)
             self.follow_registry()
             self.join_new(now_ms)
 
         self._in_background(look)
+
+    def look_ahead(self, now_ms: int) -> list[Anomaly]:
+        """Warn of what will be full, where it is time to look again; returns what began, changed or ended."""
+        with self._looking:
+            found = self._fill.look(now_ms)
+        self._tell({anomaly.id: anomaly for anomaly in found})
+        return found
 
     def join_new(self, now_ms: int) -> int:
         """Fit the new series that have enough points, alone, and watch them too; returns how many joined."""
