@@ -137,8 +137,8 @@ def run(pair: Pair, count: int, number: int) -> None:
 
 @pytest.mark.server("prometheus")
 def test_300_queries(pair: Pair, number: int) -> None:
-    run(pair, 150, number)
-    assert pair.asked >= 300
+    run(pair, 300, number)
+    assert pair.asked >= 600
     assert pair.failed < pair.asked / 4
     assert pair.empty < pair.asked / 2
 
