@@ -46,6 +46,7 @@ class SeriesIndex:
         self.claimed = np.empty(0, np.int64)
         self.stored = np.empty(0, np.int64)
         self._by_labels: dict[Labels, int] = {}
+        self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
         self._by_identity: dict[int, int] = {}
         self._kept: list[Labels] = []
         self.generation = 0
@@ -98,7 +99,7 @@ class SeriesIndex:
 
     def live(self) -> int:
         """Label sets that have samples, or had none yet."""
-        return len(self.labels) - self._gone
+        return len(self._by_labels) - self._gone
 
     def _new(self, labels: Labels) -> int:
         if self.limit and self.live() >= self.limit:
@@ -108,14 +109,25 @@ class SeriesIndex:
 
     def count_gone(self) -> None:
         """Count the label sets whose samples are all past their time; they make room for others."""
-        self._gone = int(np.count_nonzero(self.last[: len(self.labels)] == NEVER_LAST))
+        without = int(np.count_nonzero(self.last[: len(self.labels)] == NEVER_LAST))
+        self._gone = without - (len(self.labels) - len(self._by_labels))
 
     def add(self, labels: Labels) -> int:
         sid = len(self.labels)
+        # Series share most of their pairs: one object each is kept.
+        shared = self._pairs.setdefault
+        labels = tuple([shared(pair, pair) for pair in labels])
         self.labels.append(labels)
         self._by_labels[labels] = sid
         for name, value in labels:
-            self._postings.setdefault(name, {}).setdefault(value, []).append(sid)
+            values = self._postings.get(name)
+            if values is None:
+                values = self._postings[name] = {}
+            sids = values.get(value)
+            if sids is None:
+                values[value] = [sid]
+            else:
+                sids.append(sid)
         return sid
 
     def _grow(self) -> None:
@@ -137,11 +149,16 @@ class SeriesIndex:
             self._grow()
 
     def load(self, rows: Iterable[tuple[int, list[str], list[str]]]) -> None:
-        """Fill from the file; rows ordered by number."""
+        """Fill from the file; rows ordered by number. Numbers that were freed are passed over."""
         for sid, names, values in rows:
-            if sid != len(self.labels):
+            if sid < len(self.labels):
                 raise QueryError(f"Series {sid} of the telemetry file is out of order.", kind="execution")
-            self.add(tuple(zip(names, values, strict=True)))
+            while len(self.labels) < sid:
+                self.labels.append(())
+            if names:
+                self.add(tuple(zip(names, values, strict=True)))
+            else:
+                self.labels.append(())
         self._grow()
 
     def saw(self, sids: NDArray[np.int32], first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
@@ -156,6 +173,42 @@ class SeriesIndex:
         first[gone], last[gone] = NEVER_FIRST, NEVER_LAST
         np.maximum(first, bound_ms, out=first)
         self.count_gone()
+
+    def ended(self, bound_ms: int, *, unseen: bool) -> NDArray[np.int64]:
+        """Series whose last sample was before ``bound_ms``; ``unseen`` counts those with no known sample among them."""
+        size = len(self.labels)
+        claimed = self.claimed[:size]
+        gone = claimed < bound_ms
+        if not unseen:
+            gone &= claimed != NEVER_LAST
+        return np.array([sid for sid in np.flatnonzero(gone).tolist() if self.labels[sid]], np.int64)
+
+    def free(self, sids: NDArray[np.int64]) -> None:
+        """Give the label sets' memory back. Their numbers are not used again; the head's thread has to stand still."""
+        with self._lock:
+            freed = set(sids.tolist())
+            touched: set[tuple[str, str]] = set()
+            for sid in freed:
+                labels = self.labels[sid]
+                del self._by_labels[labels]
+                touched.update(labels)
+                self.labels[sid] = ()
+            for pair in touched:
+                name, value = pair
+                left = [sid for sid in self._postings[name][value] if sid not in freed]
+                if left:
+                    self._postings[name][value] = left
+                    continue
+                del self._postings[name][value], self._pairs[pair]
+                if not self._postings[name]:
+                    del self._postings[name]
+            self._by_identity.clear()
+            self._kept.clear()
+            self.generation += 1
+            for times, nothing in ((self.first, NEVER_FIRST), (self.last, NEVER_LAST), (self.claimed, NEVER_LAST)):
+                times[sids] = nothing
+            self.stored[sids] = NEVER_LAST
+            self.count_gone()
 
     # ------------------------------------------------------------------ selecting
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
+import orjson
 
 from aiops.core.errors import AiopsError
 from aiops.core.series import Labels
@@ -21,7 +23,7 @@ from aiops.store.telemetry.database import TelemetryDatabase, Transaction
 from aiops.store.telemetry.journal import Journal
 from aiops.store.telemetry.labels import SeriesIndex
 from aiops.store.telemetry.rows import insert_rows
-from aiops.store.telemetry.schema import BLOCK_MS, Partitions, stored_segment
+from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, PARTITIONED, Partitions, stored_segment
 from aiops.store.telemetry.unspilled import Unspilled
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ SPILL_ROWS = 2_000_000
 SPILL_AGE_MS = 300_000
 BACKLOG_ROWS = 4 * SPILL_ROWS
 """Samples held in memory at most when the database cannot take them over."""
+SID_KINDS = tuple(kind for kind, columns in PARTITIONED.items() if "sid INTEGER" in columns)
+RAW_KINDS = tuple(kind for kind in SID_KINDS if not kind.startswith("rollup"))
 
 
 class Spill:
@@ -70,7 +74,7 @@ class Spill:
             self._index.load(
                 con.execute("SELECT sid, names, vals FROM series WHERE sid >= ? ORDER BY sid", [known]).fetchall()
             )
-            saved = con.execute("SELECT count(*) FROM series").fetchone()
+            saved = con.execute("SELECT coalesce(max(sid) + 1, 0) FROM series").fetchone()
             self._saved = int(saved[0]) if saved else 0
             segment = stored_segment(con)
             self.sealed = [held for held in self.sealed if held.segment is None or held.segment > segment]
@@ -184,6 +188,31 @@ class Spill:
             tx.on_commit.append(committed)
         return sum(held.count for held in sealed)
 
+    def free_ended(self, tx: Transaction, payloads: list[None]) -> list[int]:
+        """Forget series of which no table holds anything; returns how many. The head waits meanwhile."""
+        self.lock.acquire()
+        tx.on_commit.append(self.lock.release)
+        tx.on_rollback.append(self.lock.release)
+        oldest, raw = self._oldest_ms(SID_KINDS), self._oldest_ms(RAW_KINDS)
+        sids = self._index.ended(oldest, unseen=oldest >= raw)
+        sids = sids[sids < self._saved] if not self.sealed else sids[:0]
+        if len(sids):
+            tx.con.register("rows", {"sid": sids})
+            tx.con.execute("DELETE FROM series WHERE sid IN (SELECT sid FROM rows)")
+            tx.con.unregister("rows")
+            tx.on_commit.insert(0, lambda: self._index.free(sids))
+        return [len(sids)] * len(payloads)
+
+    def _oldest_ms(self, kinds: tuple[str, ...]) -> int:
+        """Where the oldest of these tables begins, or the samples that no table holds yet."""
+        starts = [
+            number * (BLOCK_MS if kind == "head" else DAY_MS)
+            for kind in kinds
+            for number in self._partitions.numbers(kind)
+        ]
+        starts += [int(held.ts[:count].min()) for held, count in self.unspilled()]
+        return min(starts, default=self._database.clock())
+
     def _series_saved(self, count: int) -> None:
         self._saved = count
 
@@ -225,11 +254,14 @@ class Spill:
 
 
 def save_series(tx: Transaction, first: int, series: Sequence[Labels]) -> None:
+    """As JSON, which DuckDB takes in bulk at a fifth of what lists of Python cost."""
+    columns: dict[str, Any] = {"sid": np.arange(first, first + len(series), dtype=np.int32)}
+    for place, column in enumerate(("names", "vals")):
+        texts = np.empty(len(series), object)
+        texts[:] = [orjson.dumps([pair[place] for pair in labels]).decode() for labels in series]
+        columns[column] = texts
+    tx.con.register("rows", columns)
     tx.con.execute(
-        "INSERT INTO series SELECT unnest($1::INTEGER[]), unnest($2::VARCHAR[][]), unnest($3::VARCHAR[][])",
-        [
-            list(range(first, first + len(series))),
-            [[k for k, _ in labels] for labels in series],
-            [[v for _, v in labels] for labels in series],
-        ],
+        """INSERT INTO series SELECT sid, from_json(names, '["VARCHAR"]'), from_json(vals, '["VARCHAR"]') FROM rows"""
     )
+    tx.con.unregister("rows")

@@ -266,7 +266,10 @@ class TelemetryStore:
     def apply_retention(self) -> Dropped:
         """Drop what is past its time, then the oldest days while the file is above ``store.max_bytes``."""
         self.flush()
-        return self._retention.apply()
+        dropped = self._retention.apply()
+        if self.database.path is not None:
+            self.database.write(self._spill.free_ended, None, frees=True)
+        return dropped
 
     # ------------------------------------------------------------------ metrics
 
@@ -434,7 +437,7 @@ class TelemetryStore:
         first, last = self._index.first[:size], self._index.last[:size]
         filled = last != NEVER_LAST
         return StoreStatus(
-            size,
+            self._index.live(),
             self._stored.count + self._spill.count(),
             self._signals.log_count,
             self._signals.span_count,
