@@ -234,6 +234,14 @@ class SignalSettings(Section):
     new_least_errors: int = Field(3, ge=1)
 
 
+class LoadSettings(Section):
+    """What detection may ask of a metrics source of the user's own; the store of the service has no such limit."""
+
+    queries_per_s: float = Field(5.0, gt=0)
+    samples_per_s: float = Field(200_000.0, gt=0)
+    series_per_query: int = Field(5000, ge=1)
+
+
 class DetectionSettings(Section):
     enabled: bool = True
     step_s: float = 60.0
@@ -247,6 +255,7 @@ class DetectionSettings(Section):
     min_points: int = 120
     max_series: int = 20_000
     retrain_cron: str = "17 3 * * *"
+    load_budget: LoadSettings = LoadSettings()
 
 
 class MaintenanceSettings(Section):

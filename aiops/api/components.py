@@ -53,7 +53,8 @@ def detection_component(loop: DetectionLoop | None, *, enabled: bool, running: b
     if status.training or not loop.trained:
         return Component("detection", ComponentState.STARTING, "training" if status.training else "too little history")
     watched = sum(group.watched for group in status.groups)
-    return Component("detection", ComponentState.READY, f"{watched} series watched")
+    load = f"; {status.load}" if status.load else ""
+    return Component("detection", ComponentState.READY, f"{watched} series watched{load}")
 
 
 def oncall_components(oncall: OnCall) -> list[Component]:

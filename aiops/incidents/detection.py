@@ -29,6 +29,7 @@ from aiops.incidents.ledger import Ledger
 from aiops.incidents.memory import Documents, Memory
 from aiops.incidents.presence import targets_up
 from aiops.incidents.readings import Reader, Readings, series_id
+from aiops.incidents.source_load import BudgetedQuerier
 from aiops.incidents.tails import calibrate
 from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry, watch_list
@@ -95,6 +96,7 @@ class DetectionLoop:
         lag_ms: int | None = None,
         marks: MarkSource | None = None,
     ) -> None:
+        self._querier = querier
         self._reader = Reader(querier)
         self._sink = sink
         self._trainer = trainer
@@ -139,7 +141,9 @@ class DetectionLoop:
             )
             for g in self._groups
         )
-        return DetectionStatus(groups, self._source, tuple(sorted(self._refused.items())), self._training.locked())
+        load = self._querier.load().words if isinstance(self._querier, BudgetedQuerier) else ""
+        refused = tuple(sorted(self._refused.items()))
+        return DetectionStatus(groups, self._source, refused, self._training.locked(), load)
 
     @property
     def trained(self) -> bool:

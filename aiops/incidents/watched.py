@@ -46,6 +46,8 @@ class DetectionStatus:
     source: str = ""
     refused: tuple[tuple[str, str], ...] = ()
     training: bool = False
+    load: str = ""
+    """What is asked of the user's own source, beside the budget; empty where the store is asked."""
 
 
 @dataclass

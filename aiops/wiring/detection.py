@@ -8,6 +8,7 @@ from aiops.core import plugins
 from aiops.core.ports import Detector, MetricQuerier, PluginContext, system_clock
 from aiops.incidents.lifecycle import IncidentService
 from aiops.models.registry import ModelRegistry
+from aiops.promql.engine import PromqlEngine
 from aiops.promql.parse import inject_matchers
 from aiops.settings import Settings
 from aiops.store.state.detection import DetectionRepository
@@ -33,12 +34,14 @@ def detection_loop(
 ) -> DetectionLoop:
     """Built, not started."""
     from aiops.incidents.detection import DetectionLoop
+    from aiops.incidents.source_load import BudgetedQuerier
     from aiops.models.serving import Scorer
     from aiops.models.training import Trainer
 
     detector = detector_of(settings)
+    remote = querier.name != PromqlEngine.name
     return DetectionLoop(
-        querier,
+        BudgetedQuerier(querier, settings.detection.load_budget) if remote else querier,
         incidents,
         Trainer(models, detector),
         Scorer(detector),
