@@ -15,10 +15,12 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from aiops.core.ports import Clock
 from aiops.core.series import Labels, is_stale
 
 TotalT = TypeVar("TotalT")
 FULL = "more delta streams than otlp.delta_max_streams"
+FUTURE = "a delta point is too far in the future"
 LATE = "a delta point is older than the last one of its stream"
 OVERLAP = "a delta point's window overlaps the one before"
 
@@ -57,14 +59,18 @@ class Step(Generic[TotalT]):
 class DeltaStreams:
     """Running totals of all streams. One request at a time: :meth:`commit` or :meth:`rollback` ends it.
 
-    Memory is bounded by ``max_streams``; the longest silent ones go first, and only once they are idle.
+    Memory is bounded by ``max_streams``; those that are idle make room. A point further ahead of the clock than
+    ``future_ms`` is left out, since after it no other could follow.
     """
 
-    def __init__(self, max_streams: int, idle_ms: int) -> None:
+    def __init__(self, max_streams: int, idle_ms: int, future_ms: int, clock: Clock) -> None:
         self._max = max_streams
         self._idle_ms = idle_ms
+        self._future_ms = future_ms
+        self._clock = clock
         self._streams: dict[Hashable, Stream[object]] = {}
         self._before: dict[Hashable, Stream[object] | None] = {}
+        self._swept_ms = 0
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -86,9 +92,11 @@ class DeltaStreams:
             plus: the total after a delta; ``None`` where they do not fit, which begins the stream anew.
             recall: time and total that the store holds for a stream that is not in memory.
         """
+        if at_ms > self._clock() + self._future_ms:
+            return Step(reason=FUTURE)
         stream: Stream[TotalT] | None = self._streams.get(key)  # type: ignore[assignment]
         if stream is None:
-            if len(self._streams) >= self._max and not self._make_room(at_ms):
+            if len(self._streams) >= self._max and not self._make_room():
                 return Step(reason=FULL)
             held = recall()
             if held is not None:
@@ -129,7 +137,12 @@ class DeltaStreams:
         self._before.setdefault(key, self._streams.get(key))
         self._streams[key] = stream  # type: ignore[assignment]
 
-    def _make_room(self, now_ms: int) -> bool:
+    def _make_room(self) -> bool:
+        """Give up idle streams, looking for them no more often than a tenth of the time that makes one idle."""
+        now_ms = self._clock()
+        if now_ms - self._swept_ms < self._idle_ms // 10:
+            return False
+        self._swept_ms = now_ms
         idle = [key for key, stream in self._streams.items() if now_ms - stream.at_ms > self._idle_ms]
         for key in idle:
             self._before.setdefault(key, self._streams.pop(key))
@@ -142,16 +155,13 @@ class Recall:
     def __init__(self, last_samples: LastSamples | None, idle_ms: int) -> None:
         self._last_samples = last_samples
         self._idle_ms = idle_ms
-        self._known: dict[str, dict[Labels, tuple[int, float]]] = {}
+        self._known: dict[str, tuple[int, Mapping[Labels, tuple[int, float]]]] = {}
 
     def values(self, series: tuple[tuple[str, Labels], ...], now_ms: int) -> tuple[int, NDArray[np.float64]] | None:
         """Time and values of (name, labels) pairs that were last stored together; ``None`` unless all were."""
         found = []
         for name, labels in series:
-            if name not in self._known:
-                read = self._last_samples
-                self._known[name] = dict(read(name, now_ms - self._idle_ms)) if read else {}
-            got = self._known[name].get(labels)
+            got = self._of(name, now_ms).get(labels)
             if got is None:
                 return None
             found.append(got)
@@ -159,6 +169,16 @@ class Recall:
         if len({at for at, _ in found}) != 1 or bool(is_stale(values).any()):
             return None
         return found[0][0], values
+
+    def _of(self, name: str, now_ms: int) -> Mapping[Labels, tuple[int, float]]:
+        """What was held of a metric when it was first asked for; nothing once that is too old to go on from."""
+        if name not in self._known:
+            read = self._last_samples
+            self._known[name] = now_ms, read(name, now_ms - self._idle_ms) if read else {}
+        read_ms, held = self._known[name]
+        if held and now_ms - read_ms > self._idle_ms:
+            self._known[name] = read_ms, {}
+        return self._known[name][1]
 
 
 def _equal(a: object, b: object) -> bool:

@@ -18,6 +18,7 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from aiops.core.errors import InvalidInput
+from aiops.core.ports import Clock, system_clock
 from aiops.core.series import METRIC_NAME, Labels, MetricMetadata
 from aiops.core.untrusted import Untrusted
 from aiops.ingest.bodies import Decoded, DecodeLimits
@@ -64,11 +65,14 @@ class MetricDecoder:
         rules: OtlpRules | None = None,
         limits: DecodeLimits | None = None,
         last_samples: LastSamples | None = None,
+        clock: Clock = system_clock,
     ) -> None:
         self.rules = rules or OtlpRules()
         self.limits = limits or DecodeLimits()
         self.delta_lock = threading.RLock()
-        self._deltas = DeltaStreams(self.rules.delta_max_streams, self.rules.delta_idle_ms)
+        self._deltas = DeltaStreams(
+            self.rules.delta_max_streams, self.rules.delta_idle_ms, self.rules.delta_future_ms, clock
+        )
         self._recall = Recall(last_samples, self.rules.delta_idle_ms)
         self._resources: dict[bytes, ResourceLabels] = {}
         self._families: dict[tuple[Any, ...], Family] = {}

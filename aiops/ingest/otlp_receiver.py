@@ -35,7 +35,7 @@ class OtlpReceiver:
         self._store = store
         self._clock = clock
         self._limits = limits
-        self._metrics = MetricDecoder(rules, limits, self._last_samples)
+        self._metrics = MetricDecoder(rules, limits, self._last_samples, clock)
 
     def receive(
         self, signal: str, body: bytes, content_type: str = otlp.PROTOBUF, encoding: str = "", key: str = ""
@@ -99,6 +99,7 @@ def receiver_of(settings: Settings, store: TelemetryStore, clock: Clock) -> Otlp
         classic_scale=chosen.classic_scale,
         delta_max_streams=chosen.delta_max_streams,
         delta_idle_ms=round(chosen.delta_idle_s * 1000),
+        delta_future_ms=settings.store.future_limit_s * 1000,
     )
     return OtlpReceiver(store, clock, DecodeLimits(max_bytes=settings.server.max_body_bytes), rules)
 

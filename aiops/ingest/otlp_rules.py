@@ -22,6 +22,7 @@ class OtlpRules:
         classic_scale: classic buckets lie at the powers of 2^(2^-scale).
         delta_max_streams: delta streams whose running total is kept in memory.
         delta_idle_ms: a delta stream silent for longer starts again from zero.
+        delta_future_ms: delta points further ahead of the clock are left out.
     """
 
     strategy: Strategy = Strategy.ESCAPE_WITH_SUFFIXES
@@ -34,6 +35,7 @@ class OtlpRules:
     classic_scale: int = 2
     delta_max_streams: int = 100_000
     delta_idle_ms: int = 3_600_000
+    delta_future_ms: int = 600_000
 
     def promoted(self, resource: Labels) -> dict[str, str]:
         """Labels that a resource gives each of its series, unless a point has its own of that name."""

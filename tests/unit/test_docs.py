@@ -47,7 +47,9 @@ def test_the_connector_of_the_guide_polls(thermometer):
     assert dict(block.labels[0]) == {"__name__": "room_temperature_celsius", "room": "office"}
 
 
-@pytest.mark.parametrize("text", [*blocks("README.md", "yaml"), *blocks("docs/configuration.md", "yaml")])
+@pytest.mark.parametrize(
+    "text", [*blocks("README.md", "yaml"), *blocks("docs/configuration.md", "yaml"), *blocks("docs/ingest.md", "yaml")]
+)
 def test_the_settings_of_the_guides_are_settings(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "aiops.yaml"

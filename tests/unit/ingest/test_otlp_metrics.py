@@ -223,9 +223,12 @@ def test_an_idle_stream_starts_again_and_no_value_is_stale() -> None:
 
 
 def test_the_number_of_delta_streams_is_bounded() -> None:
-    decoder = MetricDecoder(OtlpRules(delta_max_streams=3, delta_idle_ms=60_000))
+    now = TS
+    decoder = MetricDecoder(OtlpRules(delta_max_streams=3, delta_idle_ms=60_000), clock=lambda: now)
 
     def many(first: int, at: int) -> Decoded:
+        nonlocal now
+        now = TS + at * 1000
         whole, out = request()
         total = out.add(name="hits").sum
         total.aggregation_temporality = DELTA
@@ -237,6 +240,14 @@ def test_the_number_of_delta_streams_is_bounded() -> None:
     assert (got.rejected, "delta_max_streams" in got.reason) == (2, True)
     assert many(100, 30).rejected == 5, "those that are heard of stay"
     assert many(100, 120).rejected == 2, "those that are idle make room"
+
+
+def test_a_point_from_the_future_does_not_stop_its_stream() -> None:
+    decoder = MetricDecoder(clock=lambda: TS + 20_000)
+    take(decoder, delta_sum((0, 10, 2)))
+    ahead = take(decoder, delta_sum((10, 7200, 3)))
+    assert (ahead.rejected, "future" in ahead.reason) == (1, True)
+    assert by_name(take(decoder, delta_sum((10, 20, 3))))["hits_total"] == [(20_000, 5.0)]
 
 
 def test_a_total_goes_on_from_what_the_store_holds() -> None:
@@ -345,7 +356,7 @@ def test_a_native_histogram_holds_the_same_counts(values: list[float], scale: in
         }
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(NUMBERS, NUMBERS, st.integers(-2, 8), st.integers(-2, 8), st.integers(0, 3), st.integers(-1, 3))
 def test_classic_buckets_count_exactly_and_alike_for_all_series(
     first: list[float], second: list[float], scale: int, other: int, zeros: int, wanted: int
@@ -476,7 +487,7 @@ def bodies(draw: Any) -> bytes:
     return bytes(whole.SerializeToString())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(bodies(), min_size=1, max_size=3))
 def test_what_is_remembered_changes_no_answer(requests: list[bytes]) -> None:
     used = MetricDecoder()
