@@ -27,6 +27,8 @@ class Exemplars:
     def __init__(self, database: TelemetryDatabase, partitions: Partitions) -> None:
         self._database = database
         self._partitions = partitions
+        self._stored_names: frozenset[str] | None = None
+        self._new_names: set[str] = set()
 
     # ------------------------------------------------------------------ writing
 
@@ -45,6 +47,7 @@ class Exemplars:
             first.setdefault((dump_labels(h.series), h.ts), h.payload)
         # DuckDB takes an array of bytes for text, so they go in as digits.
         rows = {(series, ts, payload.hex()) for (series, ts), payload in first.items()}
+        tx.on_commit.append(partial(self._new_names.update, {dict(h.series).get(METRIC_NAME, "") for h in histograms}))
         return self._insert(tx, "histograms", rows, 1, "t.series = n.c0")
 
     def _insert(self, tx: Transaction, kind: str, rows: Iterable[tuple[Any, ...]], at: int, same: str) -> int:
@@ -102,7 +105,7 @@ class Exemplars:
     ) -> list[Labels]:
         """Series that match and have a native histogram with ``start_ms <= ts <= end_ms``."""
         tables = self._partitions.between("histograms", start_ms // DAY_MS, end_ms // DAY_MS)
-        if not tables:
+        if not tables or not self._may_match(matchers):
             return []
         visible = _chosen(matchers, principal)
         where, parameters = _where(matchers, start_ms, end_ms)
@@ -112,6 +115,19 @@ class Exemplars:
                 rows = con.execute(f"SELECT DISTINCT series FROM {name} WHERE {where}", parameters).fetchall()  # noqa: S608
                 texts.update(text for (text,) in rows)
         return sorted(filter(visible, map(load_labels, texts)))
+
+    def _may_match(self, matchers: Sequence[Matcher]) -> bool:
+        """Whether any metric that ever had native histograms has a name that matches, told without reading tables."""
+        if self._stored_names is None:
+            texts: set[str] = set()
+            with self._database.read() as con:
+                for number in self._partitions.numbers("histograms"):
+                    (name,) = self._partitions.between("histograms", number, number)
+                    texts.update(t for (t,) in con.execute(f"SELECT DISTINCT series FROM {name}").fetchall())  # noqa: S608
+            self._stored_names = frozenset(dict(load_labels(text)).get(METRIC_NAME, "") for text in texts)
+        known = self._stored_names.union(self._new_names)
+        named = [predicate(m) for m in matchers if m.name == METRIC_NAME]
+        return any(all(matches(name) for matches in named) for name in known)
 
     def _rows(
         self, kind: str, columns: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int,

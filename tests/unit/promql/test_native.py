@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,14 @@ def test_only_where_there_are_any_in_time_and_scope(engine: PromqlEngine) -> Non
 
 def test_a_subquery_without_a_point_needs_no_samples(engine: PromqlEngine) -> None:
     assert len(engine.instant("min_over_time((topk(1, up))[1m:5m])", NOW + 120_000, LOCAL).block) == 0
+
+
+def test_they_are_known_after_a_restart(tmp_path: Path) -> None:
+    for appended in (NATIVE, labels_of({"__name__": "size_bytes"})):
+        store = TelemetryStore(TelemetryDatabase(tmp_path / "t.duckdb", StoreSettings(), lambda: NOW + 3_600_000))
+        try:
+            store.append(Collected(histograms=(NativeHistogram(appended, NOW, b"\x08\x07"),)))
+            with pytest.raises(QueryError, match="lat_seconds"):
+                PromqlEngine(store).instant("lat_seconds", NOW, LOCAL)
+        finally:
+            store.close()
