@@ -11,14 +11,8 @@ _EDGE = "traces_service_graph_request"
 _ASKED = 'span_kind=~"SPAN_KIND_SERVER|SPAN_KIND_CONSUMER",sampled=""'
 _FAILED = f'{_ASKED},status_code="STATUS_CODE_ERROR"'
 _BY = "by (service_name, span_name, job, simulated)"
-_PAIR = "by (client, server, simulated)"
+_PAIR = "by (client, server, service_name, simulated)"
 _LINES = "log_template_records_total"
-
-
-def _of_callee(query: str) -> str:
-    """The same, told as the callee's."""
-    return f'label_replace({query}, "service_name", "$1", "server", "(.*)")'
-
 
 SIGNAL_ENTRIES: tuple[tuple[str, str, str, str, str, tuple[str, ...], float, float], ...] = (
     ("operation_rate", f"sum {_BY} (rate({_CALLS}{{{_ASKED}}}[W]))", "traffic", "down", "req/s", (_CALLS,), 0.5, 0.5),
@@ -46,10 +40,8 @@ SIGNAL_ENTRIES: tuple[tuple[str, str, str, str, str, tuple[str, ...], float, flo
     ),
     (
         "call_error_ratio",
-        _of_callee(
-            f'sum {_PAIR} (rate({_EDGE}_failed_total{{sampled=""}}[W]))'
-            f' / (sum {_PAIR} (rate({_EDGE}_total{{sampled=""}}[W])) > 0)'
-        ),
+        f'sum {_PAIR} (rate({_EDGE}_failed_total{{sampled=""}}[W]))'
+        f' / (sum {_PAIR} (rate({_EDGE}_total{{sampled=""}}[W])) > 0)',
         "errors",
         "up",
         "ratio",
@@ -59,10 +51,8 @@ SIGNAL_ENTRIES: tuple[tuple[str, str, str, str, str, tuple[str, ...], float, flo
     ),
     (
         "wire_time_p95",
-        _of_callee(
-            "histogram_quantile(0.95, sum by (client, server, simulated, le) "
-            f'(rate({_EDGE}_wire_seconds_bucket{{sampled=""}}[W])))'
-        ),
+        "histogram_quantile(0.95, sum by (client, server, service_name, simulated, le) "
+        f'(rate({_EDGE}_wire_seconds_bucket{{sampled=""}}[W])))',
         "latency",
         "up",
         "s",

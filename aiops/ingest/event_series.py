@@ -9,6 +9,7 @@ first event; between events it repeats its value, and after ``idle_ms`` without 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -90,10 +91,8 @@ class EventSeries:
         sums = self._sums(source, (name, labels), bounds, at_ms)
         if sums is None:
             return
-        for i, bound in enumerate(bounds):
-            if value <= bound:
-                sums[i] += weight
-        sums[-3] += weight
+        for i in range(bisect_left(bounds, value), len(bounds) + 1):
+            sums[i] += weight
         sums[-2] += value * weight
         sums[-1] += weight
 

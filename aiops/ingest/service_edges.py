@@ -1,8 +1,9 @@
 """Calls between services, from pairs of client and server spans.
 
-Names and labels as the OpenTelemetry Collector's service-graph connector writes them; ``request_wire_seconds`` is
-ours: client minus server duration, so that clocks which differ do not matter. How far they differ is
-``clock_skew_seconds``. A call to something that sends no spans is an edge by what the client says of it.
+Names and labels as the OpenTelemetry Collector's service-graph connector writes them; beside its labels
+``service_name`` is the callee, whom the call tells of. ``request_wire_seconds`` is ours: client minus server duration,
+so that clocks which differ do not matter. How far they differ is ``clock_skew_seconds``. A call to something that
+sends no spans is an edge by what the client says of it.
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ class ServiceEdges:
                 *kept,
                 ("client", client),
                 ("server", server),
+                ("service_name", server),
                 ("connection_type", connection_type),
                 ("sampled", "" if half.count else "true"),
             ]

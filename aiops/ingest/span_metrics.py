@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiops.core.series import MetricMetadata, labels_of
+from aiops.core.series import Labels, MetricMetadata, labels_of
 from aiops.core.signals import Span
 from aiops.ingest.event_series import EventSeries
 from aiops.ingest.sampling import adjusted_count
@@ -26,6 +26,7 @@ OPERATIONS = 200
 """Span names of a service; further ones are ``other``."""
 SERVICES = 1000
 NAME_CAP = 200
+SEEN = 10_000
 METADATA = (
     MetricMetadata(CALLS, "counter", "", "Spans by service, name, kind and status."),
     MetricMetadata(DURATION, "histogram", "milliseconds", "Durations of spans by service, name, kind and status."),
@@ -38,6 +39,7 @@ class SpanMetrics:
     def __init__(self, series: EventSeries) -> None:
         self._series = series
         self._names: dict[str, set[str]] = {}
+        self._seen: dict[tuple[Labels, str, str, str, bool], Labels] = {}
 
     def add(self, spans: Sequence[Span], now_ms: int) -> None:
         for span in spans:
@@ -45,17 +47,26 @@ class SpanMetrics:
                 continue
             count = adjusted_count(span)
             at = min(span.end_unix_nano // 1_000_000, now_ms)
-            labels = labels_of(
+            labels = self._labels(span, sampled=not count)
+            self._series.count(span.service, CALLS, labels, at, count or 1.0)
+            self._series.observe(span.service, DURATION, labels, at, span.duration_ms, BOUNDS_MS, count or 1.0)
+
+    def _labels(self, span: Span, *, sampled: bool) -> Labels:
+        key = (span.resource, span.name.raw, span.kind, span.status, sampled)
+        found = self._seen.get(key)
+        if found is None:
+            if len(self._seen) >= SEEN:
+                self._seen.clear()
+            found = self._seen[key] = labels_of(
                 [
                     *base_labels(span.resource),
                     ("span_name", self._name(span.service, span.name.display(NAME_CAP))),
                     ("span_kind", f"SPAN_KIND_{span.kind.upper()}"),
                     ("status_code", f"STATUS_CODE_{span.status.upper()}"),
-                    ("sampled", "" if count else "true"),
+                    ("sampled", "true" if sampled else ""),
                 ]
             )
-            self._series.count(span.service, CALLS, labels, at, count or 1.0)
-            self._series.observe(span.service, DURATION, labels, at, span.duration_ms, BOUNDS_MS, count or 1.0)
+        return found
 
     def _name(self, service: str, name: str) -> str:
         names = self._names.get(service)

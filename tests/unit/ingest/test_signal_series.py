@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from aiops.core.errors import TransientError
 from aiops.core.ports import Collected
 from aiops.core.principal import LOCAL
+from aiops.core.series import Matcher, MatchOp
 from aiops.core.signals import LogRecord, Span
 from aiops.core.untrusted import Untrusted
+from aiops.incidents.watch import default_watch
 from aiops.ingest.event_series import EventSeries
 from aiops.ingest.log_series import severity_word
 from aiops.ingest.log_templates.miner import TemplateMiner
@@ -19,6 +21,7 @@ from aiops.ingest.sampling import adjusted_count
 from aiops.ingest.signal_series import SignalSeries
 from aiops.ingest.span_metrics import OPERATIONS
 from aiops.promql.engine import PromqlEngine
+from aiops.promql.parse import inject_matchers
 from aiops.settings import PromqlSettings, StoreSettings
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
@@ -251,6 +254,27 @@ def test_severity_words_follow_the_numbers():
     words = [severity_word(n) for n in (0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, -3)]
     doubled = [w for w in ("trace", "debug", "info", "warn", "error", "fatal") for _ in range(2)]
     assert words == ["", *doubled, "", ""]
+
+
+def test_every_default_watch_entry_of_spans_and_logs_gives_series_of_a_service(house):
+    for i in range(40):
+        at = house.times.now
+        client = span(f"{i:015x}c", "client", "web", at, 30.0)
+        server = span(
+            f"{i:015x}d", "server", "api", at, 20.0, parent=f"{i:015x}c", status="error" if i % 2 else "unset"
+        )
+        lines = [LogRecord(at * MS, Untrusted(f"job {i} failed"), 17, resource=(("service.name", "api"),))]
+        house.add([client, server], lines)
+        house.settle(15)
+    for entry in default_watch(60_000, 60_000):
+        if entry.needs and entry.needs[0].startswith(("traces_", "log_template")):
+            found = house.ask(entry.query)
+            assert found, entry.name
+            assert all(dict(labels)["service_name"] == "api" for labels in found), entry.name
+            assert all(np.isfinite(value) for value in found.values()), entry.name
+            labels = next(iter(found))
+            narrowed = inject_matchers(entry.query, [Matcher(k, MatchOp.EQUAL, v) for k, v in labels])
+            assert labels in house.ask(narrowed), entry.name
 
 
 @settings(max_examples=60, deadline=None)
