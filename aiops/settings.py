@@ -176,6 +176,8 @@ class ReceiverSettings(PluginSettings):
 
     pages: bool | None = None
     matchers: tuple[str, ...] = ()
+    per_minute: int = Field(120, ge=1)
+    """Most messages a minute; more wait their turn."""
     min_signals: int = Field(1, ge=1)
     min_kinds: int = Field(1, ge=1)
     """Told once the incident holds so many signals, of so many kinds (alert, anomaly, rule, cost, security)."""

@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from aiops.core.errors import AiopsError, NotFound, TransientError
 from aiops.core.incident import (
@@ -31,6 +32,8 @@ FIRST_RETRY_MS = 1_000
 LAST_RETRY_MS = 300_000
 MAX_RETRY_AFTER_MS = 3_600_000
 BATCH = 200
+WORKERS = 4
+"""Deliveries to one receiver at a time, so that one that hangs does not hold up the others."""
 CLAIM_S = 15.0
 """A claimed delivery not begun after this is given back: well inside the outbox's lease."""
 
@@ -55,6 +58,7 @@ class Dispatcher:
     Args:
         receivers: notifiers by configured receiver name; a notification to another name is a dead letter.
         policy: attempts and rate.
+        per_minute: rates of receivers that differ from the policy's.
     """
 
     def __init__(
@@ -63,11 +67,13 @@ class Dispatcher:
         receivers: Mapping[str, Notifier],  # type: ignore[type-arg]
         clock: Clock = system_clock,
         policy: DeliveryPolicy = DeliveryPolicy(),
+        per_minute: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._outbox = outbox
         self._receivers = dict(receivers)
         self._clock = clock
         self._policy = policy
+        self._per_minute = dict(per_minute)
         self._lanes: dict[str, ThreadPoolExecutor] = {}
         self._sent: dict[str, deque[int]] = defaultdict(deque)
         self._paused_until: dict[str, int] = {}
@@ -141,8 +147,11 @@ class Dispatcher:
         claimed = time.monotonic()
         futures = []
         for name, deliveries in batches.items():
-            lane = self._lanes.setdefault(name, ThreadPoolExecutor(1, f"notify-{name}"))
-            futures.append(lane.submit(self._deliver_all, name, deliveries, claimed))
+            lane = self._lanes.get(name) or ThreadPoolExecutor(WORKERS, f"notify-{name}")
+            self._lanes[name] = lane
+            # What was claimed together is about different incidents, so any order will do.
+            parts = (deliveries[i::WORKERS] for i in range(WORKERS))
+            futures += [lane.submit(self._deliver_all, name, part, claimed) for part in parts if part]
         self._under_way = {f for f in self._under_way if not f.done()} | set(futures)
         return futures
 
@@ -209,5 +218,6 @@ class Dispatcher:
         sent = self._sent[name]
         while sent and sent[0] <= now - 60_000:
             sent.popleft()
-        free = sent[0] + 60_000 if len(sent) >= self._policy.per_minute else now
+        limit = self._per_minute.get(name, self._policy.per_minute)
+        free = sent[0] + 60_000 if len(sent) >= limit else now
         return max(free, self._paused_until.get(name, now))

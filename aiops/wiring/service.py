@@ -146,7 +146,8 @@ class Service:
         self.watchdogs = Watchdogs(self.incidents, settings.incidents)
         meters = self._own.meters if self._own else None
         self.rules = rules_of(settings, self.engine, self.store, self.incidents, meters)
-        self._dispatcher = Dispatcher(self.outbox, self.notifiers)
+        rates = {name: entry.per_minute for name, entry in settings.receivers.items()}
+        self._dispatcher = Dispatcher(self.outbox, self.notifiers, per_minute=rates)
         executors: dict[str, Executor[Any]] = plugins.all("connectors.executors", settings.connectors.executors)
         self.actions = ActionService(
             ActionRepository(state),
