@@ -18,8 +18,8 @@ What 3.x does otherwise by design is left out by rule:
 * ``fill``, UTF-8 names, numbers as durations, experimental functions, ``holt_winters``: only one of the two has them.
 
 ``stddev`` and ``stdvar`` take gauges: of counters, which are large beside their differences, the order of the series
-shows in the ninth digit. Functions with steps in them (comparisons, ``floor``, ``topk``) take only expressions that both compute exactly; values
-under ``topk`` are never equal, since which of two equal ones is left out is not defined.
+shows in the ninth digit. Functions with steps in them (comparisons, ``floor``, ``topk``) take only what both
+compute exactly; values under ``topk`` are never equal, since which of two equal ones is left out is not defined.
 """
 
 from __future__ import annotations

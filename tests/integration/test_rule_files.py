@@ -155,7 +155,10 @@ def files(draw: st.DrawFn) -> str:
             if draw(st.integers(0, 9)) == 0:
                 rule.pop("expr")
             rules.append(rule)
-        group: dict[str, object] = {"name": draw(st.sampled_from(["g", f"g{number}", f"x{number}", ""])), "rules": rules}
+        group: dict[str, object] = {
+            "name": draw(st.sampled_from(["g", f"g{number}", f"x{number}", ""])),
+            "rules": rules,
+        }
         if draw(st.booleans()):
             group["interval"] = draw(DURATIONS)
         if draw(st.integers(0, 4)) == 0:
