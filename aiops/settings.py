@@ -252,7 +252,7 @@ class DetectionSettings(Section):
     """How often the watched metrics are scraped; the default list reads counters over four times as long."""
     watch: tuple[WatchSettings, ...] = ()
     """Empty means the default list: rate, errors and duration per service, saturation per host."""
-    detectors: tuple[str, ...] = ("seasonal_residual", "ridge_ar", "window_covariance")
+    detectors: tuple[str, ...] = ("seasonal_residual", "ridge_ar", "window_covariance", "stillness")
     train_window_s: float = 14 * 86400.0
     min_points: int = 120
     max_series: int = 20_000

@@ -25,7 +25,7 @@ from detectors.support.device import Choice
 
 class FusionOptions(PluginOptions):
     device: Choice = "auto"
-    members: tuple[str, ...] = Field(("seasonal_residual", "ridge_ar", "window_covariance"), min_length=1)
+    members: tuple[str, ...] = Field(("seasonal_residual", "ridge_ar", "window_covariance", "stillness"), min_length=1)
     member_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of members by name."""
 
@@ -85,6 +85,9 @@ class Fusion(Detector[FusionOptions]):
         whole = np.maximum(joined, np.float32(1e-6)) * np.float32(len(squares))
         terms: dict[str, NDArray[np.float32]] = {}
         for name, one in scores.items():
+            if not self._members[name].calibrated:
+                terms[f"{name}.score"] = (np.square(own[name]) / whole).astype(np.float32, copy=False)
+                continue
             # A member's share of the square, split as the member splits its own score.
             factor = np.square(own[name]) / np.maximum(one.score, np.float32(1e-6)) / whole
             for term, value in one.terms.items():

@@ -22,6 +22,7 @@ class Batch:
         timestamps: int64 [T], ms UTC, spaced by ``step_ms``.
         step_ms: the grid.
         series_ids: length S, stable across calls (the canonical label text).
+        groups: length S, whose series belong together, such as a service's; empty where nobody asks.
     """
 
     values: NDArray[np.float32]
@@ -29,6 +30,7 @@ class Batch:
     timestamps: NDArray[np.int64]
     step_ms: int
     series_ids: tuple[str, ...]
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.series_ids)

@@ -115,7 +115,14 @@ def load(kind: str, name: str) -> type[Plugin[Any]]:
     return own[0]
 
 
-EXTRA_OF = {"openai": "llm", "ical": "calendar"}
+EXTRA_OF = {
+    "openai": "llm",
+    "ical": "calendar",
+    "onnx_forecaster": "onnx",
+    "baseline_isolation_forest": "baselines",
+    "baseline_one_class_svm": "baselines",
+    "baseline_pca": "baselines",
+}
 """Extras whose name differs from the plug-in's, needed only when its import fails."""
 
 

@@ -40,7 +40,9 @@ def score_ranges(
         for start in range(0, len(batch), rows):
             part = rows_of(batch, start, start + rows)
             scores = detector.score(detector.fit(part), part)
-            parts.append(looking_both_ways(scores, detector.spans, part) if smooth else scores.score)
+            parts.append(
+                looking_both_ways(scores, detector.spans, part) if smooth and detector.calibrated else scores.score
+            )
         for member, row in zip(group.members, group.back(np.concatenate(parts)), strict=True):
             out[member] = row
     return out

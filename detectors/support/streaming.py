@@ -37,7 +37,7 @@ class Schedule:
 
     first: int = 64
     growth: float = 1.25
-    block: int = 1440
+    block: int = 5040
     window: int = 20_160
     context: int = 320
     sure: int = 700

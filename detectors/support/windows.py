@@ -116,11 +116,13 @@ def _lay(
 
 def rows_of(batch: Batch, start: int, end: int) -> Batch:
     """Some of the series."""
-    ids = batch.series_ids[start:end]
-    return Batch(batch.values[start:end], batch.mask[start:end], batch.timestamps, batch.step_ms, ids)
+    ids, groups = batch.series_ids[start:end], batch.groups[start:end]
+    return Batch(batch.values[start:end], batch.mask[start:end], batch.timestamps, batch.step_ms, ids, groups)
 
 
 def steps_of(batch: Batch, start: int, end: int) -> Batch:
     """Some of the steps."""
     cut = slice(start, end)
-    return Batch(batch.values[:, cut], batch.mask[:, cut], batch.timestamps[cut], batch.step_ms, batch.series_ids)
+    return Batch(
+        batch.values[:, cut], batch.mask[:, cut], batch.timestamps[cut], batch.step_ms, batch.series_ids, batch.groups
+    )
