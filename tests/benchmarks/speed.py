@@ -26,7 +26,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import peers, reads, workload
+from tests.benchmarks import peers, reads, workload, writes
 from tests.benchmarks.peers import OURS, Peer
 from tests.benchmarks.workload import Sizes
 
@@ -125,27 +125,6 @@ def load(results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int) -
     return count
 
 
-def write(results: Results, servers: Sequence[Peer], sizes: Sizes) -> None:
-    """Scrapes of 1,000 samples a body; the first two of each shard, which make the series, are not timed."""
-    for connections in (1, workload.SHARDS):
-        end_ms = time.time_ns() // 1_000_000
-        shards = workload.write_bodies(sizes, f"write_{connections}_total", end_ms)
-        wall, cpu = {}, {}
-        for peer in servers:
-            peers.send(peer, [[body for shard in shards for body in shard[:2]]])
-            timed = [shard[2:] for shard in shards]
-            if connections == 1:
-                timed = [[body for scrape in zip(*timed, strict=True) for body in scrape]]
-            count = sum(map(len, timed)) * sizes.shard_series
-            before = peer.cpu_s()
-            wall[peer.name] = count / peers.send(peer, timed)
-            peers.settle(peer, 2.0)
-            cpu[peer.name] = count / max(peer.cpu_s() - before, 0.01)
-        what = f"remote write, {connections} connection{'s' if connections > 1 else ''}"
-        results.add(what, "samples/s", wall, more_is_better=True)
-        results.add(what, "samples/CPU-s", cpu, more_is_better=True)
-
-
 # ------------------------------------------------------------------ a run
 
 
@@ -187,7 +166,8 @@ def run(
         reads.queries(results, running, sizes, end_ms)
         if "write" not in without:
             say("remote write")
-            write(results, running, sizes)
+            writes.write(results, running, sizes)
+            writes.churn(results, running, sizes)
             say("reads while samples arrive")
             reads.while_writing(results, running, sizes, end_ms)
     finally:
@@ -235,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--without", nargs="*", choices=PARTS, default=[], help="parts to leave out")
     chosen = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    sizes = Sizes(series=10_000, month_series=100, disk_series=1000) if chosen.full else Sizes()
+    sizes = Sizes(series=10_000, month_series=100, disk_series=1000, scrapes=300) if chosen.full else Sizes()
     sizes = replace(sizes, series=chosen.series or sizes.series, step_ms=1000 * chosen.scrape)
     with tempfile.TemporaryDirectory(prefix="aiops-bench-") as folder, console.status("bench") as status:
         results = run(sizes, Path(folder), lambda text: status.update(f"bench: {text}"), chosen.without)

@@ -159,20 +159,38 @@ def month_bodies(sizes: Sizes, days: int, end_ms: int) -> tuple[list[bytes], int
     return _in_time(heads, [times] * len(heads), values), count * len(heads)
 
 
-def write_bodies(sizes: Sizes, name: str, end_ms: int) -> list[list[bytes]]:
+def churn_bodies(sizes: Sizes, count: int, now_ms: int) -> list[bytes]:
+    """Bodies of ``shard_series`` series each that no other body holds, labelled as a cluster's pods are."""
+    return [
+        _body(
+            _labels({
+                "__name__": "container_cpu_usage_seconds_total", "job": "kubelet", "namespace": f"ns-{i % 20}",
+                "container": "app", "pod": f"pod-{body}-{i:05d}", "instance": f"10.0.{body}.{i % 200}:10250",
+            })
+            + _samples([now_ms - 1000], [float(i)])
+            for i in range(sizes.shard_series)
+        )
+        for body in range(count)
+    ]  # fmt: skip
+
+
+def write_bodies(
+    sizes: Sizes, name: str, end_ms: int, shards: int = SHARDS, scrapes: int | None = None
+) -> list[list[bytes]]:
     """For each shard its scrapes in order of time: one sample of ``shard_series`` series a body."""
     rng = np.random.default_rng(12)
-    shards = []
-    for shard in range(SHARDS):
+    scrapes = sizes.scrapes if scrapes is None else scrapes
+    found = []
+    for shard in range(shards):
         heads = [
             _labels({"__name__": name, "job": "write", "shard": str(shard), "instance": f"host-{i:05d}:9100"})
             for i in range(sizes.shard_series)
         ]
         value = rng.integers(0, 10_000, len(heads)).astype(np.float64)
         bodies = []
-        for scrape in range(sizes.scrapes):
+        for scrape in range(scrapes):
             value = value + rng.integers(0, 50, len(heads))
-            stamp = end_ms - (sizes.scrapes - scrape) * 1000
+            stamp = end_ms - (scrapes - scrape) * 1000
             bodies.append(_body(h + _samples([stamp], [v]) for h, v in zip(heads, value.tolist(), strict=True)))
-        shards.append(bodies)
-    return shards
+        found.append(bodies)
+    return found
