@@ -99,6 +99,14 @@ class ClosedSamples:
         """Samples of closed blocks, ordered by (series, time), none of them stored."""
         made: list[tuple[str, int]] = []
         self.rollups.drop_days(tx, set(np.unique([ts // DAY_MS, (ts - 1) // DAY_MS]).tolist()))
+        block = ts // BLOCK_MS
+        loose = np.ones(len(ts), np.bool_)
+        for number in np.unique(block).tolist():
+            own = block == number
+            if self._compaction.merge(tx, number, sids[own], ts[own], values[own]):
+                loose &= ~own
+        if not loose.all():
+            sids, ts, values = sids[loose], ts[loose], values[loose]
         day = ts // DAY_MS
         for number in np.unique(day).tolist():
             own = day == number

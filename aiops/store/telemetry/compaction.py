@@ -24,6 +24,8 @@ from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions, table
 log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 2_000_000
+MERGE_SAMPLES = 8
+"""Late samples a series, on average, from which they are compressed at once."""
 LATE_SHARE = 20
 """Late samples are merged when they are at least one in so many of their block's ..."""
 LATE_AGE_MS = 600_000
@@ -68,6 +70,56 @@ class Compaction:
             self._scanner.epoch += 1
         return True
 
+    def merge(
+        self, tx: Transaction, block: int, sids: NDArray[np.int32], ts: NDArray[np.int64], values: NDArray[np.float64]
+    ) -> bool:
+        """Put late samples of a closed block, none of them stored, into its chunks; false where rows are better.
+
+        A load of history would make the file several times larger than its chunks, were all of it rows first.
+        """
+        codec = CODECS.ready
+        own = np.unique(sids)
+        before = self._closed_samples(tx.con, block)
+        few = len(sids) < MERGE_SAMPLES * len(own) or len(sids) * LATE_SHARE < before
+        if codec is None or few or len(sids) + before > 4 * ROWS_AT_ONCE:
+            return False
+        day = _day(block)
+        if day not in self._partitions.numbers("chunks"):
+            self._new_tables(tx)
+        chunks = self._partitions.ensure(tx.con, "chunks", day)
+        clocks = self._partitions.ensure(tx.con, "clocks", day)
+        at = (ts - block * BLOCK_MS).astype(np.int32)
+        tx.con.register("late_sids", {"s": own})
+        picked = " AND sid IN (SELECT s FROM late_sids)"
+        for closed in chunk_rows.read(tx.con, chunks, clocks, (block, block), picked) if before else ():
+            held, times, held_values = closed.rows()
+            sids = np.concatenate([held, sids])
+            at = np.concatenate([(times - block * BLOCK_MS).astype(np.int32), at])
+            values = np.concatenate([held_values, values])
+        if before:
+            tx.con.execute(f"DELETE FROM {chunks} WHERE block = {block}{picked}")  # noqa: S608
+            if not self._closed_samples(tx.con, block):
+                tx.con.execute(f"DELETE FROM {clocks} WHERE block = {block}")  # noqa: S608
+        tx.con.unregister("late_sids")
+        row = tx.con.execute(f"SELECT max(clock) FROM {clocks} WHERE block = {block}").fetchone()  # noqa: S608
+        first = int(row[0]) + 1 if row and row[0] is not None else 0
+        made = chunk_rows.encode(block, Run.of(block * BLOCK_MS, sids, at, values), codec)
+        chunk_rows.write(tx.con, chunks, clocks, made, first)
+        tx.on_commit.append(lambda: self._partitions.added("chunks", day))
+        tx.on_commit.append(lambda: self._partitions.added("clocks", day))
+        return True
+
+    def _new_tables(self, tx: Transaction) -> None:
+        """Readers that see the commit before they know of its tables try again."""
+
+        def told() -> None:
+            self._scanner.epoch += 1
+
+        if self._scanner.epoch % 2 == 0:
+            self._scanner.epoch += 1
+            tx.on_commit.append(lambda: tx.on_commit.append(told))
+            tx.on_rollback.append(told)
+
     # ------------------------------------------------------------------ what is to be done
 
     def _next(self, con: duckdb.DuckDBPyConnection, heads: list[int], open_from: int) -> _Work | None:
@@ -95,7 +147,7 @@ class Compaction:
 
     def _closed_samples(self, con: duckdb.DuckDBPyConnection, block: int) -> int:
         day = _day(block)
-        if day not in self._partitions.numbers("chunks"):
+        if con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table("chunks", day)]).fetchone() is None:
             return 0
         row = con.execute(f"SELECT sum(n) FROM {table('chunks', day)} WHERE block = {block}").fetchone()  # noqa: S608
         return int(row[0] or 0) if row else 0

@@ -129,7 +129,7 @@ def test_few_late_samples_wait_and_are_merged_later(
 def test_a_block_is_encoded_by_ranges_of_series(
     opened: Callable[..., TelemetryStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(compaction, "ROWS_AT_ONCE", 50)
     store = opened()
     times = [CLOSED + k * 60_000 for k in range(40)]
     store.append(block(*((metric("m", i=str(i)), times, [float(i * k) for k in range(40)]) for i in range(9))))
@@ -183,3 +183,29 @@ def test_queries_over_open_closed_and_late_samples(opened: Callable[..., Telemet
             for i, j in enumerate(order):
                 assert np.array_equal(a.block.series(i)[0], b.block.series(j)[0])
                 assert np.allclose(a.block.series(i)[1], b.block.series(j)[1], rtol=1e-12, atol=0, equal_nan=True)
+
+
+def test_history_goes_straight_into_chunks(opened: Callable[..., TelemetryStore], clock: Hands) -> None:
+    assert CODECS.compiled(wait=True) is not None
+    store = opened()
+    rng = np.random.default_rng(9)
+    expected: dict[object, list[tuple[int, int]]] = {}
+    wanted: dict[object, list[tuple[int, int]]] = {}
+    for part in range(3):
+        rows = []
+        for i in range(part, 6):
+            times = CLOSED - BLOCK_MS + np.sort(rng.choice(8 * 60, 100, replace=False)) * 30_000 + part * 7_000 + i
+            rows.append((metric("m", i=str(i)), times, np.round(rng.normal(0, 9, 100), 1)))
+        assert store.append(block(*rows)).accepted == 100 * len(rows)  # type: ignore[arg-type]
+        for labels, times, values in rows:
+            expected.setdefault(labels, []).extend(zip(times.tolist(), values.view(np.uint64).tolist(), strict=True))
+        wanted = {labels: sorted(pairs) for labels, pairs in expected.items()}
+        assert everything(store) == wanted
+        store.database.write(store._spill.group, None)
+        assert not store._partitions.numbers("head")
+        assert not store._partitions.numbers("samples")
+        assert everything(store) == wanted
+        assert store._stored.scanner.epoch % 2 == 0
+        assert store.append(block(*rows)).duplicates == 100 * len(rows)  # type: ignore[arg-type]
+    assert everything(opened()) == wanted
+    assert opened().status().samples == sum(map(len, wanted.values()))
