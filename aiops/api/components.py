@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from aiops.incidents.detection import DetectionLoop
     from aiops.incidents.oncall import OnCall
     from aiops.ingest.collector import SourceStatus
+    from aiops.ingest.signal_series import SeriesStatus
     from aiops.store.telemetry.store import TelemetryStore
 
 
@@ -30,6 +31,18 @@ def source_components(statuses: Iterable[SourceStatus]) -> list[Component]:
             f"source:{s.name}", states.get(s.state, ComponentState.DEGRADED), "" if s.state == "ok" else s.last_error
         )
         for s in statuses
+    ]
+
+
+def signal_components(status: SeriesStatus | None) -> list[Component]:
+    """The series made of logs and spans; degraded where some of them are left out."""
+    if status is None:
+        return []
+    left = {"past the limit": status.refused, "too late": status.late, "behind": status.skipped}
+    said = ", ".join(f"{count:,} events {why}" for why, count in left.items() if count)
+    state = ComponentState.DEGRADED if status.refused or status.skipped else ComponentState.READY
+    return [
+        Component("signal series", state, f"{status.series:,} counters and histograms" + (f"; {said}" if said else ""))
     ]
 
 

@@ -17,7 +17,13 @@ from aiops.access.keys import KeyService
 from aiops.access.rates import RateLimits
 from aiops.actions.approval import ActionService
 from aiops.agent.executor import Executor as PlanExecutor
-from aiops.api.components import detection_component, oncall_components, source_components, store_component
+from aiops.api.components import (
+    detection_component,
+    oncall_components,
+    signal_components,
+    source_components,
+    store_component,
+)
 from aiops.api.rule_views import rule_components
 from aiops.api.services import Component, ComponentState, Services
 from aiops.core.errors import AiopsError, TransientError
@@ -73,6 +79,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from aiops.incidents.detection import DetectionLoop
+    from aiops.ingest.signal_series import SignalSeries
     from aiops.observability import Observability
     from aiops.reports.cost import Report
 
@@ -100,6 +107,7 @@ class Service:
         self._failed: dict[str, str] = {}
         self.collector: Collector | None = None
         self._own: Observability | None = None
+        self._series: SignalSeries | None = None
         self._detection: DetectionLoop | None = None
         self._late = threading.Event()
         self._surfaces: dict[str, ChatSurface[Any]] = {}
@@ -236,7 +244,7 @@ class Service:
         if self._own is not None:
             self._own.start(self.store)
             life.on_stop(self._own.stop)  # before the store closes
-        signal_series(self.settings, self.store, life)
+        self._series = signal_series(self.settings, self.store, life)
         self.collector = Collector(self.store, {n: s for n, s in self.sources.items() if s.interval_s > 0})
         self.collector.start()
         life.on_stop(self.collector.stop)
@@ -355,6 +363,7 @@ class Service:
         kernels = "" if self.engine.warm_now else "on NumPy until the kernels are compiled"
         found.append(Component("promql", ready, kernels, required=True))
         found += source_components(self.collector.status() if self.collector else ())
+        found += signal_components(self._series.status() if self._series else None)
         found += rule_components(self.rules)
         found += oncall_components(self.oncall)
         failed = dict(self._failed)

@@ -74,5 +74,7 @@ def test_spans_and_log_lines_become_series_and_templates(service: Service) -> No
         4,
         "order 0 failed: no route",
     )
+    parts = {c["name"]: c for c in service.http.get("/readyz").json()["components"]}
+    assert parts["signal series"]["state"] == "ready"
     graph = aiops(service.folder, "traces", "graph", "--url", service.url)
     assert graph.returncode == 0 and "web" in graph.stdout and "api" in graph.stdout, graph.stderr
