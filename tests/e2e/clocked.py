@@ -34,11 +34,15 @@ class LeadClock:
         return time.time_ns() // 1_000_000 + self.lead()
 
 
-def main() -> int:
+def inject() -> None:
+    """Before anything else binds the machine's clock as a default."""
     from aiops.core import ports
 
-    # Before anything else binds it as a default.
     ports.system_clock = LeadClock(Path(os.environ["CLOCK_LEAD_FILE"]))
+
+
+def main() -> int:
+    inject()
     from aiops.cli.app import run
 
     return run()

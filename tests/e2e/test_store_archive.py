@@ -144,6 +144,7 @@ def test_plain_duckdb_reads_an_export(filled: tuple[Service, int], tmp_path: Pat
     assert not (out / "logs").exists(), "a matcher that logs lack leaves none"
 
 
+@pytest.mark.nightly
 def test_a_label_scope_limits_an_export(tmp_path: Path) -> None:
     folder = tmp_path / "home"
     data = folder / "data"
@@ -176,6 +177,7 @@ def one_line_of_error(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr
 
 
+@pytest.mark.nightly
 def test_a_folder_that_was_tampered_with_or_is_foreign_is_refused(filled: tuple[Service, int], tmp_path: Path) -> None:
     service, now = filled
     whole = tmp_path / "whole"
@@ -217,6 +219,7 @@ def test_a_folder_that_was_tampered_with_or_is_foreign_is_refused(filled: tuple[
     assert rows_of(service)["logs"] == before
 
 
+@pytest.mark.nightly
 def test_an_export_that_was_killed_goes_on(filled: tuple[Service, int], tmp_path: Path) -> None:
     service, now = filled
     out = tmp_path / "out"

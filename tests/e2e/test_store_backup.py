@@ -100,6 +100,7 @@ def test_a_backup_that_is_killed_leaves_nothing_under_its_name(tmp_path: Path) -
         service.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["telemetry.duckdb", "state.db", "manifest.json"])
 def test_a_damaged_backup_is_refused(tmp_path: Path, name: str) -> None:
     data = tmp_path / "data"
@@ -117,6 +118,7 @@ def test_a_damaged_backup_is_refused(tmp_path: Path, name: str) -> None:
     assert not list((tmp_path / "new").glob("*")), "nothing of it was taken"
 
 
+@pytest.mark.nightly
 def test_over_the_network_backups_go_below_the_configured_folder(tmp_path: Path) -> None:
     data = tmp_path / "home" / "data"
     made = aiops(tmp_path, "keys", "create", "root", "--role", "admin", "--data-dir", str(data))
@@ -138,6 +140,7 @@ def test_over_the_network_backups_go_below_the_configured_folder(tmp_path: Path)
         service.close()
 
 
+@pytest.mark.nightly
 def test_a_stop_signal_during_a_backup_waits_for_nothing_half(tmp_path: Path) -> None:
     service = ClockedService(tmp_path / "home", QUIET)
     try:

@@ -89,6 +89,7 @@ def test_nothing_readable_reaches_the_disk(tmp_path: Path) -> None:
         service.close()
 
 
+@pytest.mark.nightly
 def test_a_missing_or_wrong_key_is_one_line(tmp_path: Path) -> None:
     data = tmp_path / "data"
     right = {"AIOPS_STORE__ENCRYPTION_KEY": KEY}
@@ -113,6 +114,7 @@ def test_a_missing_or_wrong_key_is_one_line(tmp_path: Path) -> None:
     assert "aiops store encrypt" in said
 
 
+@pytest.mark.nightly
 def test_a_plain_store_is_encrypted_with_all_its_rows(tmp_path: Path) -> None:
     service = ClockedService(tmp_path / "home", config())
     try:
@@ -143,6 +145,7 @@ def test_a_plain_store_is_encrypted_with_all_its_rows(tmp_path: Path) -> None:
         other.close()
 
 
+@pytest.mark.nightly
 def test_plain_duckdb_opens_it_with_the_digest_of_the_key(tmp_path: Path) -> None:
     """As docs/operations.md says, for who has to read a store without aiops."""
     import hashlib
@@ -160,6 +163,7 @@ def test_plain_duckdb_opens_it_with_the_digest_of_the_key(tmp_path: Path) -> Non
     assert con.execute("SELECT count(*) FROM t.series").fetchone() is not None
 
 
+@pytest.mark.nightly
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """The module is hidden from a child process, as if it were not installed."""
     code = (

@@ -130,15 +130,16 @@ def test_a_disk_that_fills_below_the_floor_loses_nothing(small_disk: Path) -> No
         service.close()
 
 
-def test_a_stopped_process_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(10.0, marks=pytest.mark.nightly)])
+def test_a_stopped_process_goes_on_where_it_was(tmp_path: Path, seconds: float) -> None:
     service = ClockedService(tmp_path, QUIET)
-    senders = [Sender(n, lambda: service.url, service.clock, timeout_s=t) for n, t in enumerate((2.0, 60.0))]
+    senders = [Sender(n, lambda: service.url, service.clock, timeout_s=t) for n, t in enumerate((1.0, 60.0))]
     try:
         for sender in senders:
             sender.start()
         until(lambda: all(s.tally.requests > 10 for s in senders))
         service.process.send_signal(signal.SIGSTOP)
-        time.sleep(PAUSE_S)
+        time.sleep(seconds)
         service.process.send_signal(signal.SIGCONT)
         taken = [s.tally.requests for s in senders]
         until(lambda: all(s.tally.requests > n + 5 for s, n in zip(senders, taken, strict=True)))
@@ -152,9 +153,6 @@ def test_a_stopped_process_goes_on_where_it_was(tmp_path: Path) -> None:
         for sender in senders:
             sender.ending.set()
         service.close()
-
-
-PAUSE_S = 10.0
 
 
 def test_a_clock_that_goes_back_an_hour_loses_nothing(tmp_path: Path) -> None:
@@ -207,6 +205,7 @@ def refuses(folder: Path) -> str:
     return one_line(done)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("keep", [0.5, 0.0001])
 def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, keep: float) -> None:
     file = filled(tmp_path)

@@ -202,19 +202,25 @@ class Archive:
         Raises:
             InvalidInput: the file is no part of an export of ``signal``.
         """
-        with (
-            tempfile.TemporaryDirectory(prefix="aiops-part-") as scratch,
-            PartReader(signal, path, Path(scratch)) as of,
-        ):
-            if signal == "metrics":
-                return _sum(self._append_samples(of))
-            if signal == "costs":
-                return _sum(self._replace_costs(rows) for rows in _whole_periods(of))
-            if signal == "logs":
-                return _sum(self._append_logs(rows) for rows in of.rows("time_ns"))
-            if signal == "changes":
-                return _sum(self._append_changes(rows) for rows in of.rows("time_ms"))
-            return _sum(self._append_spans(rows) for rows in of.rows("start_ns"))
+        try:
+            with (
+                tempfile.TemporaryDirectory(prefix="aiops-part-") as place,
+                PartReader(signal, path, Path(place)) as part,
+            ):
+                return _sum(self._imports(part))
+        except (duckdb.Error, ValueError, AttributeError, TypeError) as error:
+            raise InvalidInput(f"The file is no export of {signal}: {(str(error).splitlines() or [''])[0]}") from error
+
+    def _imports(self, part: PartReader) -> Iterator[Imported]:
+        if part.signal == "metrics":
+            return self._append_samples(part)
+        if part.signal == "costs":
+            return (self._replace_costs(rows) for rows in _whole_periods(part))
+        if part.signal == "logs":
+            return (self._append_logs(rows) for rows in part.rows("time_ns"))
+        if part.signal == "changes":
+            return (self._append_changes(rows) for rows in part.rows("time_ms"))
+        return (self._append_spans(rows) for rows in part.rows("start_ns"))
 
     def _append_samples(self, part: PartReader) -> Iterator[Imported]:
         for block in part.sample_blocks():

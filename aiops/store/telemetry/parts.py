@@ -188,7 +188,7 @@ class PartReader:
     def rows(self, order: str = "") -> Iterator[list[tuple[Any, ...]]]:
         """Rows in chunks; where ``order`` names a column, rows with equal values of it share a chunk."""
         picked = ", ".join(
-            f"coalesce({_quoted(name)}, '')" if kind == "VARCHAR" else _quoted(name)
+            f"coalesce({_quoted(name)}, '')" if kind == "VARCHAR" and self.signal != "costs" else _quoted(name)
             for name, kind in COLUMNS[self.signal].items()
         )
         self._con.execute(f"SELECT {picked} FROM part" + (f" ORDER BY {order}" if order else ""))  # noqa: S608
