@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -33,6 +33,7 @@ from aiops.ingest.otlp_rules import OtlpRules
 from aiops.ingest.otlp_values import attributes_of
 from aiops.ingest.otlp_wire import SHAPES, OuterMetrics
 
+AGGREGATED = frozenset({"sum", "histogram", "exponential_histogram"})
 CACHE_BYTES = 192 * 1024 * 1024
 INFO = "target_info"
 INFO_METADATA = MetricMetadata(INFO, "gauge", "", "Target metadata")
@@ -43,11 +44,13 @@ INFO_STEPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class ResourceLabels:
-    """What a resource gives: promoted labels, ``job`` and ``instance``, and its ``target_info``, empty for none."""
+    """What a resource gives: promoted labels, ``job`` and ``instance``, its ``target_info`` (empty for none), and what
+    is known of its metrics."""
 
     promoted: dict[str, str]
     identity: dict[str, str]
     info: Labels
+    families: dict[tuple[Any, ...], Family] = field(default_factory=dict)
 
 
 class MetricDecoder:
@@ -75,7 +78,6 @@ class MetricDecoder:
         )
         self._recall = Recall(last_samples, self.rules.delta_idle_ms)
         self._resources: dict[bytes, ResourceLabels] = {}
-        self._families: dict[tuple[Any, ...], Family] = {}
         self._grids: dict[str, ClassicGrid] = {}
         self._kept_bytes = 0
         self._lock = threading.Lock()
@@ -104,8 +106,9 @@ class MetricDecoder:
             own = self._resource(resource_metrics.resource)
             infos.append(own.info)
             for scope in resource_metrics.scope_metrics:
+                named = (scope.scope, scope.schema_url) if self.rules.promote_scope_metadata else (b"", "")
                 for metric in scope.metrics:
-                    self._metric(resource_metrics.resource, own, scope, metric, batch, pending)
+                    self._metric(own, named, metric, batch, pending)
         pending.flush(batch)
         for number, info in enumerate(infos):
             if info and (hull := batch.hull(number)):
@@ -122,48 +125,42 @@ class MetricDecoder:
             self._deltas.rollback()
 
     def _metric(
-        self, resource: bytes, labels: ResourceLabels, scope: Any, metric: Any, batch: Batch, pending: Pending
+        self, resource: ResourceLabels, scope: tuple[bytes, str], metric: Any, batch: Batch, pending: Pending
     ) -> None:
         shape, data = _data_of(metric)
-        if data is None or not metric.name:
+        name = metric.name
+        if data is None or not name:
             batch.rejections.add("a metric has no name or no data")
             return
         points = list(data.data_points)
-        if shape in ("sum", "histogram", "exponential_histogram") and data.aggregation_temporality not in (
-            CUMULATIVE,
-            DELTA,
-        ):
+        temporality = data.aggregation_temporality
+        if shape in AGGREGATED and temporality not in (CUMULATIVE, DELTA):
             _refuse(batch, metric, points, "neither cumulative nor delta")
             return
-        family = self._family(resource, labels, scope, metric, shape, data)
+        key = (scope, name, metric.unit, shape, data.is_monotonic, temporality)
+        family = resource.families.get(key) or self._family(resource, scope, metric, shape, data)
         if not family.name:
             _refuse(batch, metric, points, "a metric's name has no letters or digits")
             return
         if not points:
-            batch.rejections.add(f"a metric has no points ('{_safe(metric.name)}')")
+            batch.rejections.add(f"a metric has no points ('{_safe(name)}')")
             return
+        resource.families[key] = family
         batch.metadata[family.name] = family.described(metric.description)
         READERS[shape](family, batch, pending, points)
 
-    def _family(
-        self, resource: bytes, labels: ResourceLabels, scope: Any, metric: Any, shape: str, data: Any
-    ) -> Family:
-        own = scope.scope if self.rules.promote_scope_metadata else b""
-        key = (resource, own, scope.schema_url if own else "", metric.name, metric.unit, shape,
-               data.is_monotonic, data.aggregation_temporality)  # fmt: skip
-        family = self._families.get(key)
-        if family is not None:
-            return family
+    def _family(self, resource: ResourceLabels, scope: tuple[bytes, str], metric: Any, shape: str, data: Any) -> Family:
         kind = "counter" if shape == "sum" and data.is_monotonic else shape
         name = metric_name(metric.name, metric.unit, kind, self.rules.strategy)
         words = {"sum": "gauge", "exponential_histogram": "histogram"}
-        family = Family(
+        self._keep(len(scope[0]) + 2 * len(metric.name) + 800)
+        return Family(
             name=name,
             given=_safe(metric.name),
             metadata=MetricMetadata(name, words.get(kind, kind), unit_word(metric.unit), ""),
             delta=data.aggregation_temporality == DELTA,
-            promoted=labels.promoted,
-            base=self._scope(scope, own) | labels.identity,
+            promoted=resource.promoted,
+            base=self._scope(*scope) | resource.identity,
             rules=self.rules,
             limits=self.limits,
             deltas=self._deltas,
@@ -171,9 +168,6 @@ class MetricDecoder:
             grid=self._grid(name, shape),
             keep=self._keep,
         )
-        self._keep(len(resource) + len(own) + len(metric.name) + 600)
-        self._families[key] = family
-        return family
 
     def _grid(self, name: str, shape: str) -> ClassicGrid:
         found = self._grids.get(name) or ClassicGrid(self.rules.classic_scale)
@@ -195,21 +189,20 @@ class MetricDecoder:
             self._resources[raw] = known
         return known
 
-    def _scope(self, scope: Any, raw: bytes) -> dict[str, str]:
+    def _scope(self, raw: bytes, schema_url: str) -> dict[str, str]:
         if not raw:
             return {}
         try:
             own = InstrumentationScope.FromString(raw)
         except DecodeError as error:
             raise InvalidInput("A scope is not valid protobuf or UTF-8.") from error
-        return self.rules.scope_labels(own.name, own.version, scope.schema_url, attributes_of(own.attributes))
+        return self.rules.scope_labels(own.name, own.version, schema_url, attributes_of(own.attributes))
 
     def _keep(self, size: int) -> None:
         """Account for bytes that a cache grows by; all caches are emptied where they hold too many."""
         with self._lock:
             self._kept_bytes += size
             if self._kept_bytes > CACHE_BYTES:
-                self._families.clear()
                 self._resources.clear()
                 self._kept_bytes = 0
 

@@ -35,12 +35,15 @@ from aiops.ingest.otlp_pending import (
 )
 
 Floats = NDArray[np.float64]
+Row = tuple[Labels, int, float]
+"""Series, time (ms), value."""
 
 
 def read_numbers(family: Family, batch: Batch, pending: Pending, points: Fragment) -> None:
     """Points of a gauge or a sum."""
+    rows: list[Row] = []
     for head in NUMBER_HEADS if family.known else ():
-        points = _known_numbers(family, batch, pending, points, head)
+        points = _known_numbers(family, batch, pending, points, head, rows)
     for raw in points:
         point = _parsed(NumberDataPoint, raw, family, batch)
         labels = None if point is None else family.attributes(point, batch.rejections)
@@ -49,13 +52,20 @@ def read_numbers(family: Family, batch: Batch, pending: Pending, points: Fragmen
         series = family.series(labels)
         which = point.WhichOneof("value")
         value = STALE_NAN if point.flags & NO_VALUE else float(getattr(point, which)) if which else 0.0
-        _number(family, batch, series, point.start_time_unix_nano // NANOS, point.time_unix_nano // NANOS, value)
-        batch.exemplars += exemplars_of(point, lambda _value, own=series: own)  # type: ignore[misc]
+        _number(family, batch, series, point.start_time_unix_nano // NANOS, point.time_unix_nano // NANOS, value, rows)
+        if point.exemplars:
+            batch.exemplars += exemplars_of(point, lambda _value, own=series: own)  # type: ignore[misc]
         if not (point.flags or point.exemplars):
             _learn_number(family, raw, point, series)
+    if rows:
+        times = [at for _, at, _ in rows]
+        batch.saw(min(times), max(times))
+        batch.add([series for series, _, _ in rows], np.array(times, np.int64), np.array([v for _, _, v in rows]))
 
 
-def _known_numbers(family: Family, batch: Batch, pending: Pending, points: Fragment, head: int) -> Fragment:
+def _known_numbers(
+    family: Family, batch: Batch, pending: Pending, points: Fragment, head: int, rows: list[Row]
+) -> Fragment:
     """Take points whose bytes after a head of that many are known; returns the others."""
     series = [family.known.get(raw[head:]) if is_number(raw, head) else None for raw in points]
     taken = [found is not None for found in series]
@@ -66,19 +76,20 @@ def _known_numbers(family: Family, batch: Batch, pending: Pending, points: Fragm
             start = unpack_from("<Q", raw, 1)[0] // NANOS if head == 3 * FIELD else 0
             at = unpack_from("<Q", raw, head - 2 * FIELD + 1)[0] // NANOS
             (value,) = unpack_from("<q" if raw[head - FIELD] == INT else "<d", raw, head - 8)
-            _number(family, batch, labels, start, at, float(value))
+            _number(family, batch, labels, start, at, float(value), rows)
     else:
         pending.numbers(head, known, own, batch.resource)
     return [] if known is points else [raw for raw, was in zip(points, taken, strict=True) if not was]
 
 
-def _number(family: Family, batch: Batch, series: Labels, start_ms: int, at_ms: int, value: float) -> None:
+def _number(
+    family: Family, batch: Batch, series: Labels, start_ms: int, at_ms: int, value: float, rows: list[Row]
+) -> None:
     if at_ms <= 0:
         batch.rejections.add(f"a point of '{family.given}' has no time")
         return
-    batch.saw(at_ms, at_ms)
     if not family.delta or value != value:
-        batch.add_series(series, [at_ms], [value])
+        rows.append((series, at_ms, value))
         return
 
     def recall() -> tuple[int, float] | None:
@@ -89,8 +100,8 @@ def _number(family: Family, batch: Batch, series: Labels, start_ms: int, at_ms: 
     _count_refusal(step, family, batch)
     if step.total is not None:
         if step.begun_ms:
-            batch.add_series(series, [step.begun_ms], [0.0])
-        batch.add_series(series, [at_ms], [step.total])
+            rows.append((series, step.begun_ms, 0.0))
+        rows.append((series, at_ms, step.total))
 
 
 def _learn_number(family: Family, raw: bytes, point: Any, series: Labels) -> None:
@@ -100,7 +111,7 @@ def _learn_number(family: Family, raw: bytes, point: Any, series: Labels) -> Non
             tail = NumberDataPoint.FromString(raw[head:])
         except DecodeError:
             return
-        if tail == NumberDataPoint(attributes=point.attributes):
+        if len(tail.attributes) == len(point.attributes) and len(tail.ListFields()) == bool(point.attributes):
             family.learn(raw[head:], series, 1)
 
 

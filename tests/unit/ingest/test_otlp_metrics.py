@@ -505,4 +505,4 @@ def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         whole, out = request({"service.name": str(i)})
         out.add(name="m").gauge.data_points.add(time_unix_nano=NS, as_int=i, attributes=kv({"a": str(i)}))
         assert by_name(decoder.decode(whole.SerializeToString()))["m"] == [(0, i)]
-    assert len(decoder._families) < 10
+    assert len(decoder._resources) < 10
