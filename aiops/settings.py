@@ -252,6 +252,8 @@ class DetectionSettings(Section):
     """How often the watched metrics are scraped; the default list reads counters over four times as long."""
     watch: tuple[WatchSettings, ...] = ()
     """Empty means the default list: rate, errors and duration per service, saturation per host."""
+    watch_rules: bool = True
+    """Beside the default list, the results of recording rules (``level:metric:operations``), fifty at most."""
     detectors: tuple[str, ...] = ("seasonal_residual", "ridge_ar", "window_covariance", "stillness")
     train_window_s: float = 14 * 86400.0
     min_points: int = 120

@@ -32,7 +32,7 @@ from aiops.incidents.readings import Reader, Readings, series_id
 from aiops.incidents.source_load import BudgetedQuerier
 from aiops.incidents.tails import calibrate
 from aiops.incidents.thresholds import Policy
-from aiops.incidents.watch import WatchEntry, watch_list
+from aiops.incidents.watch import WatchEntry, rule_entries, watch_list
 from aiops.incidents.watched import WARM_UP_STEPS, DetectionStatus, GroupStatus, WatchedGroup, entries_of, ripe
 from aiops.models.serving import Scorer
 from aiops.models.training import UNREGISTERED, Calibrate, Progress, Trainer, silent
@@ -122,6 +122,7 @@ class DetectionLoop:
         ]
         for group in self._groups:
             group.target = self._target
+            group.follows_rules = settings.watch_rules and watch is None and not settings.watch
         self._unsent: dict[str, Alert] = {}
         self._refused: dict[str, str] = {}
         self._source = ""
@@ -327,6 +328,7 @@ class DetectionLoop:
     def _train_group(self, group: WatchedGroup, now_ms: int, report: Progress) -> None:
         report(0.0, "looking for metrics to watch")
         end, start = self._window(group, now_ms)
+        self._add_rules(group, now_ms)
         present = self._reader.existing(group.entries, now_ms)
         readings = self._read(group, present, start, end, lambda share, text: report(0.5 * share, text))
         ids, warming = ripe(readings, self._settings.min_points)
@@ -354,6 +356,15 @@ class DetectionLoop:
             group.joined = set()
         self._memory.forget_joined(group.model)
         self._share_budget()
+
+    def _add_rules(self, group: WatchedGroup, now_ms: int) -> None:
+        """Watch the recording rules whose results the source has now."""
+        if not group.follows_rules:
+            return
+        known = {entry.name for entry in group.entries}
+        recorded = rule_entries(self._reader.recorded(now_ms), group.step_ms)
+        with self._stepping:
+            group.entries += tuple(entry for entry in recorded if entry.name not in known)
 
     def _window(self, group: WatchedGroup, now_ms: int) -> tuple[int, int]:
         """End and start of the training window."""
@@ -489,6 +500,7 @@ class DetectionLoop:
             for group in self._groups:
                 if group.judge is None:
                     continue
+                self._add_rules(group, now_ms)
                 present = self._reader.existing(group.entries, now_ms)
                 with self._stepping:
                     group.present = present

@@ -68,6 +68,11 @@ class Reader:
         found = self._querier.label_values(METRIC_NAME, chosen, start_ms, end_ms, self._principal)
         return present(entries, found)
 
+    def recorded(self, now_ms: int) -> list[str]:
+        """Names of recorded metrics, those with a colon, that have lately been seen."""
+        chosen = [[Matcher(METRIC_NAME, MatchOp.REGEX, ".+:.+")]]
+        return self._querier.label_values(METRIC_NAME, chosen, now_ms - RECENT_MS, now_ms, self._principal)
+
     def now(self, query: str, time_ms: int) -> dict[Labels, float]:
         """The values of an instant query, by labels without the metric's name."""
         block = self._querier.instant(query, time_ms, self._principal).block

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from aiops.incidents.metric_kinds import metric_kind
+from aiops.incidents.metric_kinds import MetricKind, metric_kind
 from aiops.incidents.signal_watch import SIGNAL_ENTRIES
 from aiops.settings import DetectionSettings
 
@@ -50,6 +50,11 @@ class WatchEntry:
         return self.name.replace("_", " ")
 
 
+MOST_RULES = 50
+"""Recording rules watched at most."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_SPARE = frozenset(["free", "avail", "available", "idle", "headroom", "remaining", "left", "spare"])
+_USED = frozenset(["used", "busy", "utilization", "utilisation", "saturation", "pressure", "throttled"])
 _HTTP = "http_server_request_duration_seconds"
 _BY_SERVICE = "by (service_name, job, simulated)"
 _BY_CONTAINER = "by (service_name, simulated)"
@@ -210,12 +215,49 @@ def entries_for(queries: Sequence[str], settings: DetectionSettings) -> tuple[Wa
 
     Kind and direction come from the words of the query where they say it.
     """
-    out = []
-    for query in dict.fromkeys(queries):
-        kind, direction = metric_kind(query)
-        known = kind.value if kind.value in KINDS else "other"
-        out.append(WatchEntry(name_of(query), query, round(settings.step_s * 1000), known, direction.value, ""))
-    return tuple(out)
+    step_ms = round(settings.step_s * 1000)
+    return tuple(_read_entry(name_of(query), query, step_ms) for query in dict.fromkeys(queries))
+
+
+def rule_entries(metrics: Iterable[str], step_ms: int) -> tuple[WatchEntry, ...]:
+    """Entries for the results of the user's recording rules: names of the form ``level:metric:operations``.
+
+    A rule was written because someone looks at it; its series are few and need no function. ``_bucket``, ``_sum`` and
+    ``_count`` of recorded histograms are left out.
+    """
+    recorded = [m for m in sorted(metrics) if ":" in m.strip(":") and not m.endswith(("_bucket", "_sum", "_count"))]
+    return tuple(_read_entry(name, name, step_ms, (name,)) for name in recorded[:MOST_RULES])
+
+
+def _read_entry(name: str, query: str, step_ms: int, needs: tuple[str, ...] = ()) -> WatchEntry:
+    kind, direction = meaning(query)
+    ratio = "ratio" if "ratio" in _words(query) else ""
+    return WatchEntry(name, query, step_ms, kind, direction, ratio, needs, 0.02 if ratio else 0.0)
+
+
+def meaning(query: str) -> tuple[str, str]:
+    """Kind and bad direction of what a query measures, by its words.
+
+    Less of what is free is bad, more of it is no incident; less traffic may be one, more may be too; fewer errors,
+    quicker answers and idler processors are none.
+
+    >>> meaning("node_filesystem_avail_bytes"), meaning("rate(http_requests_total[5m])"), meaning("sum(errors_total)")
+    (('saturation', 'down'), ('traffic', 'both'), ('errors', 'up'))
+    """
+    words = _words(query)
+    kind, direction = metric_kind(query)
+    if kind is MetricKind.ERRORS or kind is MetricKind.LATENCY:
+        return kind.value, direction.value
+    if words & _SPARE:
+        flipped = "up" if re.search(r"\b1\s*-", query) else "down"
+        return "saturation", flipped
+    if words & _USED:
+        return "saturation", "up"
+    return (kind.value if kind.value in KINDS else "other"), direction.value
+
+
+def _words(text: str) -> set[str]:
+    return {word.lower() for word in _WORD.findall(text)}
 
 
 def name_of(query: str) -> str:

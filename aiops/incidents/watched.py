@@ -16,7 +16,7 @@ from aiops.incidents.presence import Presence, Target, limits_of
 from aiops.incidents.readings import Readings, series_of
 from aiops.incidents.tails import tail_of
 from aiops.incidents.thresholds import Judge, Policy
-from aiops.incidents.watch import WatchEntry
+from aiops.incidents.watch import WatchEntry, rule_entries
 from aiops.models.serving import Scorer
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class WatchedGroup:
         last_ms: the step that the model in service has seen last.
         judged_ms: the step judged last; steps up to it only move a fresh state on.
         warming: series id to the time at which to look again whether it has enough points.
+        follows_rules: the results of the user's recording rules are watched beside the entries.
         joined: series that joined the model after its training.
         offsets: series id to how far people's marks have moved its threshold.
     """
@@ -75,6 +76,7 @@ class WatchedGroup:
     last_ms: int = 0
     judged_ms: int = 0
     steps: int = 0
+    follows_rules: bool = False
     presence: Presence | None = None
     target: Target = lambda _: None
     joined: set[str] = field(default_factory=set)
@@ -98,11 +100,14 @@ class WatchedGroup:
         try:
             for key in state.series_ids:
                 name, labels = series_of(key)
+                if name not in entries and self.follows_rules:
+                    entries |= {entry.name: entry for entry in rule_entries([name], self.step_ms)}
                 series.append(Series(key, entries[name], labels))
             tail = tail_of(state)
         except (KeyError, ValueError, TypeError) as error:
             log.warning("the model %s was trained for another watch list: %r", self.model, error)
             return False
+        self.entries = tuple(entries.values())
         judge = Judge(tail, direction_of(series), self.policy, self.step_ms, others + len(series))
         if self.judge is not None:
             before = {s.id: row for row, s in enumerate(self.series)}

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from aiops.core.anomaly import Anomaly
+from aiops.core.anomaly import Anomaly, Batch, Judgement, Mark
 from aiops.core.errors import ConfigError, QueryError, TransientError
 from aiops.core.incident import Alert, SignalKind
 from aiops.core.plugins import build
@@ -113,6 +113,7 @@ class Bench:
         self.folder = folder
         self.watch = watch
         self.shop, self.inbox = Shop(), Inbox()
+        self.marks: Any = None
         self.now = START
         database = StateDatabase(sqlite_url(folder))
         database.upgrade()
@@ -134,6 +135,7 @@ class Bench:
             watch=self.watch,
             narrow=lambda query, matchers: query + "{" + ",".join(map(str, matchers)) + "}",
             lag_ms=0,
+            marks=self.marks,
         )
 
     def run(self, steps: int) -> list[Anomaly]:
@@ -358,3 +360,62 @@ def test_a_champion_of_another_watch_list_is_not_served(bench: Bench) -> None:
     assert bench.run(2) == []
     assert bench.loop.train(bench.now) == 3
     assert bench.run(2) == []
+
+
+def test_series_that_joined_late_and_what_was_spent_outlive_a_restart(bench: Bench) -> None:
+    bench.loop.train(bench.now)
+    bench.shop.services["payments"] = bench.now + STEP
+    bench.now += 140 * STEP
+    bench.run(1)
+    assert bench.loop.join_new(bench.now) == 2
+    bench.shop.factor["latency", "checkout"] = (bench.now + STEP, 5.0)
+    bench.run(6)
+    bench.loop.stop()
+    spent = bench.loop._ledger.times
+    assert len(spent) == 1
+    bench.shop.factor.clear()
+    bench.loop = bench.make()
+    assert bench.loop.restore()
+    assert bench.loop.status().groups[0].watched == 8
+    assert bench.loop._ledger.times == spent
+    bench.run(20)
+    bench.shop.factor["latency", "payments"] = (bench.now + STEP, 8.0)
+    assert "payments" in {a.service for a in bench.run(6)}
+
+
+def test_people_s_marks_move_the_threshold_of_that_series_alone(bench: Bench) -> None:
+    marks: list[Mark] = []
+
+    class Marks:
+        def since(self, time_ms: int) -> Sequence[Mark]:
+            return marks
+
+    bench.marks = Marks()
+    bench.loop = bench.make()
+    bench.loop.train(bench.now)
+    bench.shop.factor["latency", "checkout"] = (bench.now + STEP, 5.0)
+    found = bench.run(5)[0]
+    group = bench.loop._groups[0]
+    row = next(i for i, s in enumerate(group.series) if s.labels == found.series and s.entry.metric == found.metric)
+    assert group.judge is not None
+    before = group.judge.threshold.copy()
+    marks.append(
+        Mark(found.id, Judgement.FALSE, "ann", bench.now, found.metric, found.series, "checkout", 0, 1, found.model)
+    )
+    bench.loop.follow_marks()
+    moved = group.judge.threshold - before
+    assert moved[row] > 0
+    assert np.abs(np.delete(moved, row)).max() < 0.05 * moved[row]  # live scores move them a little
+    assert (
+        bench.loop.scores(
+            found,
+            Batch(
+                np.full((1, 50), 0.1, np.float32),
+                np.ones((1, 50), bool),
+                bench.now + STEP * np.arange(50),
+                STEP,
+                ("x",),
+            ),
+        )
+        is not None
+    )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiops.incidents.watch import KINDS, default_watch, name_of, present, watch_list
+from aiops.incidents.watch import KINDS, default_watch, entries_for, name_of, present, rule_entries, watch_list
 from aiops.promql.parse import parse
 from aiops.settings import DetectionSettings, WatchSettings
 
@@ -44,3 +44,29 @@ def test_the_users_list_replaces_the_default() -> None:
 def test_counters_are_read_over_four_scrapes() -> None:
     assert "[60s]" in watch_list(DetectionSettings(step_s=30))[0].query
     assert "[240s]" in watch_list(DetectionSettings(scrape_interval_s=60))[0].query
+
+
+@pytest.mark.parametrize(
+    ("query", "kind", "direction"),
+    [
+        ("node_filesystem_avail_bytes", "saturation", "down"),
+        ("node_memory_MemAvailable_bytes", "saturation", "down"),
+        ('1 - avg(rate(node_cpu_seconds_total{mode="idle"}[5m]))', "saturation", "up"),
+        ("rate(http_requests_total[5m])", "traffic", "both"),
+        ("job:http_errors:ratio", "errors", "up"),
+        ("probe_success", "errors", "down"),
+        ("histogram_quantile(0.95, rate(x_duration_seconds_bucket[5m]))", "latency", "up"),
+    ],
+)
+def test_a_query_says_which_way_is_bad(query: str, kind: str, direction: str) -> None:
+    (entry,) = entries_for([query, query], DetectionSettings())
+    assert (entry.kind, entry.direction) == (kind, direction)
+
+
+def test_recording_rules_are_watched_by_their_names() -> None:
+    found = rule_entries(["job:http_errors:ratio5m", "up", "a:b_bucket", ":x", "z:y"], 60_000)
+    assert [(e.name, e.query, e.needs) for e in found] == [
+        ("job:http_errors:ratio5m", "job:http_errors:ratio5m", ("job:http_errors:ratio5m",)),
+        ("z:y", "z:y", ("z:y",)),
+    ]
+    assert len(rule_entries([f"a:{i}" for i in range(500)], 60_000)) == 50
