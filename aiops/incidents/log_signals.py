@@ -167,6 +167,7 @@ class LogSignals:
 
     def _count(self, start_ms: int, patterns: Sequence[LogPattern]) -> dict[Key, int]:
         counts: dict[Key, int] = {}
+        widened: list[Key] = []
         for pattern in patterns:
             counts[pattern.service, pattern.template_id] = pattern.count
             service = self._services.get(pattern.service)
@@ -180,6 +181,8 @@ class LogSignals:
                     baseline.add(0)
                 service.templates[pattern.template_id] = _Template(pattern, baseline)
             else:
+                if found.pattern.pattern != pattern.pattern:
+                    widened.append((pattern.service, pattern.template_id))
                 found.pattern = replace(pattern, known_ms=pattern.known_ms or found.pattern.known_ms)
         for name, service in self._services.items():
             service.steps += 1
@@ -190,6 +193,13 @@ class LogSignals:
                     del service.templates[id]
                 elif ("burst", (name, id)) not in self._episodes and ("vanished", (name, id)) not in self._episodes:
                     template.baseline.add(count)
+        for name, id in widened:  # it may have taken in one that wrote until now: no burst, and nothing that stopped
+            known = self._services[name].templates
+            gone = [other for other, template in known.items() if template.absent == 1]
+            if gone:
+                known[id].baseline = Baseline()
+            for other in gone:
+                del known[other]
         return counts
 
     def _judge(self, start_ms: int, patterns: Sequence[LogPattern]) -> list[Alert]:
@@ -215,7 +225,9 @@ class LogSignals:
                     if self._may_tell_new(at):
                         told.append(self._begin("new", key, template, count, 0.0, 0.0, at))
                 elif (
-                    count >= max(BURST_LEAST, BURST_TIMES * usual.get(key, count)) and surprise.get(key, 1.0) < allowed
+                    template.baseline.known
+                    and count >= max(BURST_LEAST, BURST_TIMES * usual.get(key, count))
+                    and surprise.get(key, 1.0) < allowed
                 ):
                     if ("new", key) not in self._episodes and ("burst", key) not in self._episodes:
                         told.append(self._begin("burst", key, template, count, usual[key], surprise[key], at))

@@ -8,6 +8,7 @@ import pytest
 from aiops.core.errors import TransientError
 from aiops.core.incident import Severity, SignalKind
 from aiops.core.ports import Collected
+from aiops.core.principal import LOCAL
 from aiops.core.signals import LogRecord
 from aiops.core.untrusted import Untrusted
 from aiops.incidents.log_baseline import Baseline, tail_above
@@ -139,6 +140,25 @@ def test_a_rare_line_that_was_seen_before_bursts(house):
         house.minute(*USUAL)
     told = house.minute(*USUAL, ("slow query {n}", 60, 13, "api"))
     assert [a.name for a in told] == ["burst of log lines"]
+
+
+def test_templates_that_become_one_are_no_burst(house):
+    counts = (("amber", 1), ("birch", 30), ("cedar", 30))
+    three = tuple((f"opened for {name} by {{n}}", count, 9, "api") for name, count in counts)
+    for _ in range(36):
+        house.minute(*USUAL, *three)
+    before = len(house.sink.alerts)
+    more = ("dogwood", "elder", "fir", "ginkgo", "hazel", "ivy", "jasmine", "larch", "maple")
+    told = []
+    for name in more:
+        told += house.minute(*USUAL, *three, (f"opened for {name} by {{n}}", 1, 9, "api"))
+    for _ in range(5):
+        told += house.minute(*USUAL, *three)
+    assert {p.pattern.raw for p in house.store.log_patterns(T0, house.now, LOCAL) if "opened" in p.pattern.raw} == {
+        "opened for <*> by <*>"
+    }
+    assert [a for a in told if a.name != "new log line"] == []
+    assert len(house.sink.alerts) == before + len(told)
 
 
 def test_a_steady_line_that_stops_is_told_while_the_service_goes_on(house):
