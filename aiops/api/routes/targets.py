@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import yaml
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -34,6 +35,24 @@ def router(services: Services) -> APIRouter:
             return Answer({"activeTargets": [target_view(t) for t in found], "droppedTargets": []}).response()
 
         return await run_in_threadpool(work)
+
+    @routes.get("/api/v1/status/config", response_class=Response, operation_id="prometheus_status_config")
+    def config(_caller: Annotated[Principal, Depends(allow(Permission.READ))]) -> Response:
+        """The part of the configuration that a Prometheus would have, as its YAML; no secrets, no credentials."""
+        rules = services.settings.rules
+        jobs = {target.job: f"{target.interval_s:g}s" for target in services.targets()}
+        text = yaml.safe_dump(
+            {
+                "global": {
+                    "evaluation_interval": f"{rules.interval_s:g}s",
+                    "external_labels": dict(rules.external_labels),
+                },
+                "rule_files": list(rules.files),
+                "scrape_configs": [{"job_name": job, "scrape_interval": every} for job, every in sorted(jobs.items())],
+            },
+            sort_keys=False,
+        )
+        return Answer({"yaml": text}).response()
 
     return routes
 

@@ -94,6 +94,7 @@ NEEDS = {
     "GET /api/v1/status/walreplay": Permission.READ,
     "GET /federate": Permission.READ,
     "GET /api/v1/targets": Permission.READ,
+    "GET /api/v1/status/config": Permission.READ,
     "POST /api/v1/read": Permission.READ,
     "POST /-/reload": Permission.ADMIN,
 }

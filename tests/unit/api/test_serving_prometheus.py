@@ -9,6 +9,7 @@ from typing import Any
 import cramjam
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -189,3 +190,8 @@ def test_targets_are_told_as_prometheus_tells_them(house: House) -> None:
     assert len(active()) == 3
     assert active(state="dropped") == []
     assert {t["labels"]["team"] for t in active("scoped")} == {"shop"}
+    config = client.get("/api/v1/status/config", headers=house.headers("viewer")).json()["data"]["yaml"]
+    assert yaml.safe_load(config)["scrape_configs"] == [
+        {"job_name": "db", "scrape_interval": "15s"},
+        {"job_name": "web", "scrape_interval": "15s"},
+    ]
