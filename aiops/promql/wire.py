@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
 from aiops.core.series import QueryResult, ResultType
 from aiops.promql.plan import number_text
 
@@ -19,8 +23,9 @@ def result_data(result: QueryResult, time_ms: int = 0) -> dict[str, Any]:
         return {"resultType": "string", "result": [seconds(time_ms), result.text]}
     if result.type is ResultType.SCALAR:
         return {"resultType": "scalar", "result": [seconds(int(block.ts[0])), value_text(float(block.values[0]))]}
-    times = [seconds(t) for t in block.ts.tolist()]
-    texts = [value_text(v) for v in block.values.tolist()]
+    whole = not bool((block.ts % 1000).any())
+    times = (block.ts // 1000).tolist() if whole else [seconds(t) for t in block.ts.tolist()]
+    texts = value_texts(block.values)
     if result.type is ResultType.VECTOR:
         rows = [
             {"metric": dict(labels), "value": [t, v]} for labels, t, v in zip(block.labels, times, texts, strict=True)
@@ -32,6 +37,16 @@ def result_data(result: QueryResult, time_ms: int = 0) -> dict[str, Any]:
         for labels, a, b in zip(block.labels, offsets, offsets[1:], strict=False)
     ]
     return {"resultType": "matrix", "result": matrix}
+
+
+def value_texts(values: NDArray[np.float64]) -> list[str]:
+    """:func:`value_text` of each; where JSON needs no exponent its digits are the same."""
+    size = np.abs(values)
+    alike = (size >= 1e-4) & (size < 1e15) | ((values == 0) & ~np.signbit(values))
+    if not len(values) or not bool(alike.all()):
+        return [value_text(v) for v in values.tolist()]
+    texts = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY).decode()[1:-1].split(",")
+    return [text[:-2] if text.endswith(".0") else text for text in texts]
 
 
 def value_text(value: float) -> str:
