@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from aiops.core.errors import AiopsError
 from aiops.core.series import Labels
@@ -168,6 +169,7 @@ class Spill:
                 self._seals += 1
                 self.active.segment = self._journal.rotate() if self._journal is not None else self._seals
                 self.sealed.append(self.active)
+                self.active.last = self._index.last[: len(self._index)].copy()
                 self.active = Unspilled()
                 self._since_ms = 0
             sealed = list(self.sealed)
@@ -219,38 +221,44 @@ class Spill:
     def _spilled(self, sealed: list[Unspilled]) -> None:
         with self.lock:
             for held in sealed:
-                sid, ts = held.sid[: held.count], held.ts[: held.count]
-                np.maximum.at(self._index.stored, sid, ts)
+                own = self._index.stored[: len(held.last)]
+                np.maximum(own, held.last, out=own)
                 self._closed.count += held.count
             self.sealed = [held for held in self.sealed if held not in sealed]
             if self._journal is not None and sealed[-1].segment is not None:
                 self._journal.remove_before(sealed[-1].segment)
 
     def _insert(self, tx: Transaction, sealed: list[Unspilled]) -> list[tuple[str, int]]:
-        sid = np.concatenate([held.sid[: held.count] for held in sealed])
-        ts = np.concatenate([held.ts[: held.count] for held in sealed])
-        values = np.concatenate([held.values[: held.count] for held in sealed])
+        sid = _joined([held.sid[: held.count] for held in sealed])
+        ts = _joined([held.ts[: held.count] for held in sealed])
+        values = _joined([held.values[: held.count] for held in sealed])
         open_from = self._closed.open_from()
-        block = ts // BLOCK_MS
-        late = np.zeros(len(sid), np.bool_)
+        low, high = int(ts.min()) // BLOCK_MS, int(ts.max()) // BLOCK_MS
+        block = None if low == high else ts // BLOCK_MS
+        numbers = [low] if block is None else np.unique(block).tolist()
+        late: list[NDArray[np.int64]] = []
         made: list[tuple[str, int]] = []
         heads = self._partitions.numbers("head")
-        for number in np.unique(block).tolist():
-            own = block == number
+        for number in numbers:
             if number < open_from and number not in heads:
-                late |= own
+                late.append(np.arange(len(ts)) if block is None else np.flatnonzero(block == number))
                 continue
             name = self._partitions.ensure(tx.con, "head", number)
-            if own.all():
+            if block is None:
                 insert_rows(tx.con, name, sid, ts, values)
             else:
+                own = np.flatnonzero(block == number)
                 insert_rows(tx.con, name, sid[own], ts[own], values[own])
             made.append(("head", number))
-        if late.any():
-            at = np.flatnonzero(late)
+        if late:
+            at = np.concatenate(late)
             at = at[np.lexsort((ts[at], sid[at]))]
             self._closed.add_late(tx, sid[at], ts[at], values[at])
         return made
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def save_series(tx: Transaction, first: int, series: Sequence[Labels]) -> None:

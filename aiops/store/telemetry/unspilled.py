@@ -20,6 +20,7 @@ class Unspilled:
         count: committed rows.
         claimed: rows written, committed or not.
         segment: set when it is sealed: the journal's segments before it hold all of it.
+        last: set when it is sealed: for each series a time that no sample in it is later than.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class Unspilled:
         self.values = np.empty(_FIRST_ROOM, np.float64)
         self.count = self.claimed = 0
         self.segment: int | None = None
+        self.last = np.empty(0, np.int64)
         self._base = 0
         self._runs: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = []
         self._indexed = 0
