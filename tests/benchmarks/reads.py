@@ -59,7 +59,7 @@ def queries(results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int
     with httpx.Client(trust_env=False, timeout=120) as client:
         for question in QUESTIONS:
             label = f"{question.name}, {sizes.series} series" if question.name == "wide" else question.name
-            cold, warm, afresh, found = {}, {}, {}, {}
+            cold, warm, afresh, cpu, found = {}, {}, {}, {}, {}
             for peer in servers:
 
                 def ask(peer: Peer = peer, *, afresh: bool = False) -> float:
@@ -71,10 +71,13 @@ def queries(results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int
                 else:
                     cold[peer.name] = ask()
                 warm[peer.name] = statistics.median(ask() for _ in range(sizes.repeats))
+                before = peer.cpu_s()
                 afresh[peer.name] = statistics.median(ask(afresh=True) for _ in range(sizes.repeats))
+                cpu[peer.name] = (peer.cpu_s() - before) / sizes.repeats
             results.add(f"{label}: cold", "s", cold)
             results.add(f"{label}: warm", "s", warm)
             results.add(f"{label}: warm, nocache=1", "s", afresh)
+            results.add(f"{label}: warm, nocache=1", "CPU s", cpu)
             for peer in servers[1:]:
                 if peer.name in question.agrees:
                     results.answers[f"{question.name} / {peer.name}"] = difference(found[OURS], found[peer.name])
