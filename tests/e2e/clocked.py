@@ -1,12 +1,8 @@
-"""`aiops` with an injected clock: as a program it takes its own arguments, the clock's lead (ms) comes from a file.
-
-The file is named by ``CLOCK_LEAD_FILE``; tests move the time of a running service by replacing it.
-"""
+"""A clock whose lead (ms) comes from a file, so that tests move the time of a running service by replacing it."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -39,14 +35,3 @@ def inject() -> None:
     from aiops.core import ports
 
     ports.system_clock = LeadClock(Path(os.environ["CLOCK_LEAD_FILE"]))
-
-
-def main() -> int:
-    inject()
-    from aiops.cli.app import run
-
-    return run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,8 +23,8 @@ from aiops.settings import StoreSettings
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
 from tests.e2e.clocked import LeadClock
-from tests.e2e.forked import Mould
-from tests.e2e.process import Service, until
+from tests.e2e.forked import MOULD
+from tests.e2e.process import READY_S, Service, until
 from tests.e2e.senders import SAMPLES, SERIES, Request, Sender
 from tests.integration.servers import free_port
 
@@ -37,9 +36,7 @@ QUIET: dict[str, object] = {"detection": {"enabled": False}, "connectors": {"tel
 
 
 class ClockedService(Service):
-    """``aiops serve`` whose clock is :attr:`clock`."""
-
-    program = [sys.executable, "-m", "tests.e2e.clocked"]
+    """``aiops serve`` whose clock is :attr:`clock`, forked from a process that has imported it already."""
 
     def __init__(self, folder: Path, config: dict[str, object], port: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,30 +44,17 @@ class ClockedService(Service):
         env = {"CLOCK_LEAD_FILE": str(self.clock.place), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         super().__init__(folder, config, env, port)
 
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-
-
-class ForkedService(ClockedService):
-    """The same, forked from a process that has imported it, so that hundreds of starts are quick."""
-
-    mould: Mould | None = None
-
     def start(self, port: int = 0) -> None:
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.http.base_url = httpx.URL(self.url)
-        if self.mould is None:
-            self.mould = Mould(self._env, self.folder)
         arguments = ["serve", "--port", str(port), "--data-dir", str(self.data)]
-        self.process = self.mould.start(arguments, self.log)  # type: ignore[assignment]
-        until(self._up, 60)
+        self.process = MOULD.start(self.folder, arguments, self._env, self.log)  # type: ignore[assignment]
+        until(self._up, READY_S)
 
-    def close(self) -> None:
-        super().close()
-        if self.mould is not None:
-            self.mould.close()
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
 
 
 @dataclass
@@ -114,7 +98,7 @@ def run(folder: Path, cycles: int, senders: int = 4, seed: int = 1, seconds: flo
     rng = random.Random(seed)
     account = Account()
     config: dict[str, object] = {**QUIET, "store": {"retention_days": RETENTION_DAYS}}
-    service = ForkedService(folder, config)
+    service = ClockedService(folder, config)
     port = int(service.url.rpartition(":")[2])
     sending = [Sender(n, lambda: service.url, service.clock) for n in range(senders)]
     for sender in sending:

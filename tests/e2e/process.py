@@ -64,8 +64,6 @@ def until(what: Callable[[], FoundT], seconds: float = 30.0) -> FoundT:
 class Service:
     """``aiops serve`` on a free loopback port, its data and log below ``folder``."""
 
-    program: Sequence[str] = AIOPS
-
     def __init__(
         self,
         folder: Path,
@@ -86,7 +84,7 @@ class Service:
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.http.base_url = httpx.URL(self.url)
-        command = [*self.program, "serve", "--port", str(port), "--data-dir", str(self.data)]
+        command = [*AIOPS, "serve", "--port", str(port), "--data-dir", str(self.data)]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=self._env, stdout=out, stderr=subprocess.STDOUT
