@@ -21,6 +21,8 @@ THRESHOLD = 0.25
 STILL_FIRING = 0.7
 """Time proximity of a late signal (a rule with a long ``for``) to one that still fires."""
 
+FIRING_DECAY_MS = 1_800_000
+
 _SAME_SERVICE, _HOPS, _SAME_HOST, _SHARED = 1.0, {1: 0.7, 2: 0.45}, 0.6, 0.1
 _SERVICE_LABELS = ("service", "service_name", "app", "service.name")
 _HOST_LABELS = ("host", "node", "instance", "hostname", "nodename")
@@ -132,10 +134,21 @@ def relation(alert: Alert, signal: IncidentSignal, paths: CallPaths, cause: str 
     gap = abs(alert.starts_ms - other.starts_ms)
     time = math.exp(-gap / DECAY_MS)
     overlaps = other.starts_ms <= alert.starts_ms and (other.ends_ms is None or other.ends_ms >= alert.starts_ms)
-    if overlaps:
-        time = max(time, STILL_FIRING)
+    if overlaps and _may_follow(alert, other, paths, cause):
+        time = max(time, STILL_FIRING * math.exp(-gap / FIRING_DECAY_MS))
     when = f"{gap / 1000:.0f} s {'after' if alert.starts_ms >= other.starts_ms else 'before'} {other.name}"
     return strength * time, Untrusted(f"{words}; started {when}").display(300)
+
+
+def _may_follow(late: Alert, other: Alert, paths: CallPaths, cause: str) -> bool:
+    """Whether a late signal can be an effect of one that still fires: on the same service, or on a direct caller.
+
+    Faults climb to callers; a callee that fails long after them is a fault of its own.
+    """
+    mine, theirs = service_of(late), service_of(other)
+    if not mine or not theirs:
+        return True
+    return mine in (theirs, cause) or paths.hops.get((mine, theirs), 0) == 1
 
 
 def _closeness(alert: Alert, other: Alert, paths: CallPaths, cause: str) -> tuple[float, str]:
