@@ -74,7 +74,7 @@ class StoreSettings(Section):
     memory_limit: str = "2GB"
     threads: int = 2
     cache_bytes: int = 384 * 1024 * 1024
-    """Decoded samples kept in memory: the newest, and blocks that wide queries have read."""
+    """Samples kept in memory: the newest as they came, and packed blocks that wide queries have read."""
     free_space_floor_bytes: int = 256 * 1024 * 1024
     retention_days: int = Field(30, ge=1)
     retention: RetentionSettings = RetentionSettings()
