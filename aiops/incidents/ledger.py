@@ -16,7 +16,7 @@ from collections.abc import Iterable
 DAY_MS = 86_400_000
 WINDOW_MS = 7 * DAY_MS
 TOGETHER_MS = 600_000
-SPENT_BY_PLAN = 0.5
+SPENT_BY_PLAN = 0.25
 """Share of the budget that thresholds are set by; the rest is for what the tails of quiet scores did not foretell."""
 DEBT = 4.0
 """A day's budget of debt, at least one alarm, divides the rate by this."""
