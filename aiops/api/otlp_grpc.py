@@ -28,9 +28,9 @@ from aiops.ingest.otlp_receiver import OtlpReceiver
 log = logging.getLogger(__name__)
 
 WORKERS = 8
+"""So many requests are read and stored at once. Others wait unread: a worker receives the message, so the sender is
+held up by flow control, and gRPC's own limit, whose refusals bear no RetryInfo and lose data, is not needed."""
 STOP_S = 5.0
-WAITING = 64
-"""Requests taken at once, those that wait for a worker included; further ones are answered RESOURCE_EXHAUSTED."""
 SERVICES = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
     "logs": "opentelemetry.proto.collector.logs.v1.LogsService",
@@ -64,7 +64,6 @@ class OtlpGrpcServer:
         server = grpc.server(
             ThreadPoolExecutor(WORKERS, "otlp-grpc"),
             options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)],
-            maximum_concurrent_rpcs=WAITING,
         )
         for signal, name in SERVICES.items():
             method = grpc.unary_unary_rpc_method_handler(self._export(signal))
