@@ -18,7 +18,7 @@ import psutil
 from tests.integration import servers
 
 OURS, VICTORIA, PROMETHEUS = "aiops", "VictoriaMetrics", "Prometheus"
-READY_S = 30.0
+READY_S = 120.0
 YEARS = {"VictoriaMetrics 1.79": "2022", "Prometheus 2.42": "2023"}
 """When the peers that Debian 12 packages were released."""
 WRITE = {"content-encoding": "snappy", "content-type": "application/x-protobuf"}
