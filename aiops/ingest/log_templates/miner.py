@@ -36,16 +36,15 @@ SETTLE_LEAST = 8
 OVERFLOW = "(other services)"
 
 
+_SEPARATORS = frozenset(":=()[],;{}|\"'#")
+
+
 class _Words(dict[str, str]):
     """A part of a line to what it is in a masked line; numbers and the like are not kept."""
 
     def __missing__(self, part: str) -> str:
-        if not part or part.isspace():
-            self[part] = found = " " if part else ""
-            return found
-        if SPLIT.fullmatch(part):
-            found = " ".join(part.split()) if part.strip() == part else _spaced(part)
-            self[part] = found
+        if not part or part[0] in _SEPARATORS or part[0].isspace():
+            self[part] = found = _spaced(part) if part.strip() != part else " ".join(part.split())
             return found
         found, kind = shape(part)
         if (kind is not Kind.VALUE or part.isalpha()) and len(part) <= 64:
@@ -57,6 +56,8 @@ class _Words(dict[str, str]):
 
 def _spaced(part: str) -> str:
     inner = " ".join(part.split())
+    if not inner:
+        return " "
     return (" " if part[0].isspace() else "") + inner + (" " if part[-1].isspace() else "")
 
 
@@ -239,4 +240,5 @@ def templates_of(lines: Iterable[str]) -> list[tuple[str, str]]:
     source = SourceMiner("", _Words())
     found = source.mine([message_of(line).line for line in lines])
     source.templates.settle()
-    return [((root := t.root()).id, root.text) for t in found]
+    text = {t: (t.root().id, t.root().text) for t in set(found)}
+    return [text[t] for t in found]

@@ -224,10 +224,10 @@ class Templates:
             if narrow.merged is not None or len(narrow.tokens) < 5:
                 continue
             near = ends[narrow.tokens[0], narrow.tokens[-1]]
-            if not 2 <= len(near) <= RUN_NEAR:
+            if not 2 <= len(near) <= RUN_NEAR or constant_words(narrow.tokens) < RUN_ANCHORS:
                 continue
             for place in range(2, len(narrow.tokens) - 2, 2):
-                if narrow.tokens[place] != WILDCARD or constant_words(narrow.tokens) < RUN_ANCHORS:
+                if narrow.tokens[place] != WILDCARD:
                     continue
                 longer = [
                     t for t in near if t.merged is None and t is not narrow and is_run(narrow.tokens, t.tokens, place)
