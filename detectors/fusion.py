@@ -91,7 +91,7 @@ class Fusion(Detector[FusionOptions]):
             # A member's share of the square, split as the member splits its own score.
             factor = np.square(own[name]) / np.maximum(one.score, np.float32(1e-6)) / whole
             for term, value in one.terms.items():
-                terms[f"{name}.{term}"] = (value * factor).astype(np.float32, copy=False)
+                terms[f"{name}.{term}"] = np.multiply(value, factor, out=value)
         first = scores[self.options.members[0]]
         return Scores(joined, first.expected, first.lower, first.upper, terms)
 

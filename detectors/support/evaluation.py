@@ -19,8 +19,8 @@ from detectors.support.seasons import rhythm
 from detectors.support.smoothing import finished
 from detectors.support.windows import group_ragged, rows_of
 
-MAX_POINTS = 4_000_000
-"""Grid cells fitted in one go."""
+MAX_POINTS = 150_000
+"""Grid cells fitted in one go: few enough that the arrays stay in the processor's cache."""
 
 
 def score_ranges(

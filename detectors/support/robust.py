@@ -104,9 +104,13 @@ def binned_medians(
         medians [S, size], 0 in an empty bin, and counts [S, size].
     """
     key = torch.where(mask, bins, size)
-    by_value = torch.where(mask, values, torch.inf).argsort(1)
-    by_bin = key.gather(1, by_value).argsort(dim=1, stable=True)
-    ordered = values.gather(1, by_value.gather(1, by_bin))
+    # One sort by bin and value: the value's bits, made to order as integers, below the bin's.
+    bits = values.contiguous().view(torch.int32).long()
+    place = torch.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits) + (1 << 31)
+    packed = ascending((key << 32) | place)
+    place = (packed & 0xFFFFFFFF) - (1 << 31)
+    bits = torch.where(place < 0, (-1 - place) | 0x80000000, place)
+    ordered = torch.where(bits >= 1 << 31, bits - (1 << 32), bits).to(torch.int32).view(torch.float32)
     count = torch.zeros((values.shape[0], size + 1), dtype=torch.int64, device=values.device)
     count.scatter_add_(1, key, torch.ones_like(key))
     start = count.cumsum(1) - count

@@ -13,6 +13,7 @@ DATA = SHARED / "data"
 BOARDS = (
     f"promql_suite.py --testdata {DATA}/promql --only stable --range-mode --target {HERE}:promql",
     f"detector_board.py --batch --call {HERE}:detect_batch",
+    f"detector_board.py --batch --causal --call {HERE}:detect_streaming",
     f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes",
     f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes --quiet",
     f"log_board.py --data {DATA}/logs --parse {HERE}:parse_logs",
