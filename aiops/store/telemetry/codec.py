@@ -23,6 +23,7 @@ This module decodes with NumPy; ``codec_kernels`` encodes and decodes with Numba
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 GROUP = 64
 CODEC = 1
@@ -78,7 +81,8 @@ class Codecs:
         if self._compiled is None and not self._failed:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._compile, name="codec-kernels", daemon=True)
+                    # No daemon: the compiler must not be torn down in its midst when the process ends.
+                    self._thread = threading.Thread(target=self._compile, name="codec-kernels")
                     self._thread.start()
             if wait:
                 self._thread.join()
@@ -90,15 +94,13 @@ class Codecs:
         return self._compiled
 
     def _compile(self) -> None:
-        import logging
-
         try:
             from aiops.store.telemetry import codec_kernels
 
             self._compiled = codec_kernels.load()
         except Exception:
             self._failed = True
-            logging.getLogger(__name__).exception("The sample codec cannot be compiled; closed blocks stay as rows.")
+            log.exception("The sample codec cannot be compiled; closed blocks stay as rows.")
 
 
 CODECS = Codecs()
