@@ -131,6 +131,7 @@ def test_how_far_a_step_looks_ahead(query: str, reach: int | None) -> None:
     assert reach_ms(parse(query, experimental=True)) == reach
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(0, 60))
 def test_changes_since_a_version(lows: list[int], version: int) -> None:
     log = ChangeLog()

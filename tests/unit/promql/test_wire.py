@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiops.promql.wire import value_text, value_texts
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.floats(), st.floats(1e-7, 1e-3), st.floats(1e14, 1e23), st.integers(-9, 9).map(float))))
 @example([0.0, -0.0, float("nan"), float("inf"), 1e-4, 9.999e-5, 1e16, 9999999999999998.0, 1e21])
 @example([0.0, 1.0, 0.1, 123.5, 0.00012345678901234567, 999999999999999.9])
@@ -17,6 +18,7 @@ def test_many_values_read_as_each_alone(values: list[float]) -> None:
     assert value_texts(np.array(values, np.float64)) == [value_text(v) for v in values]
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.floats(1e-4, 1e15), st.floats(-1e15, -1e-4)).filter(lambda v: abs(v) < 1e15)))
 def test_ordinary_values_read_as_each_alone(values: list[float]) -> None:
     assert value_texts(np.array(values, np.float64)) == [value_text(v) for v in values]

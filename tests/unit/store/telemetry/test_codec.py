@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -43,6 +43,7 @@ def offsets_of(parts: list[NDArray[np.float64]] | list[NDArray[np.int64]]) -> ND
     return np.concatenate([[0], np.cumsum([len(p) for p in parts])]).astype(np.int64)
 
 
+@settings(deadline=None)
 @given(columns)
 @example([[]])
 @example([[float(np.uint64(0xFFF8000000000123).view(np.float64))] * 70])
@@ -61,6 +62,7 @@ def test_values_round_trip(codec: Codec, lists: list[list[float]]) -> None:
         assert values_of_column(words, start, len(part)).view(np.uint64).tolist() == part.view(np.uint64).tolist()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(bits_of.map(sorted), steady.map(lambda s: [s[0] + i * s[1] + d for i, d in enumerate(s[2])])))
 )
