@@ -53,8 +53,8 @@ def group_ragged(
     With ``first`` the step is that of each row's first points, so that no later point matters. A row starts at its
     own first point, so series of different years share a grid.
 
-    Rows keep their own time of day: the grid's absolute times are those of the first row only where all
-    rows start together, hence phases are to be read as relative to the row.
+    The grid's times count from that first point: a day's or week's phase is relative to the row, so that neither a
+    time zone nor the rows beside it matter.
     """
     alike: dict[tuple[int, int], list[int]] = {}
     places = []
@@ -67,8 +67,7 @@ def group_ragged(
         cells = [places[i] for i in members]
         length = max((int(c[-1]) + 1 for c in cells if len(c)), default=0)
         grid, mask = _lay([values[i] for i in members], cells, length)
-        start = min((int(timestamps_ms[i][0]) for i in members if len(timestamps_ms[i])), default=0)
-        times = start + step * np.arange(length, dtype=np.int64)
+        times = step * np.arange(length, dtype=np.int64)
         batch = Batch(grid, mask, times, step, tuple(str(i) for i in members))
         groups.append(Group(batch, tuple(members), tuple(cells)))
     return groups
@@ -79,6 +78,10 @@ def _places(ts: NDArray[np.int64], step: int, first: int | None) -> NDArray[np.i
     if not len(ts):
         return np.empty(0, np.int64)
     index = without_long_gaps((ts - ts[0] + step // 2) // step, step)
+    if first is not None:
+        # A cell of its own for every point: a mean over a cell would change when its next point arrives.
+        place = np.arange(len(ts), dtype=np.int64)
+        index = np.maximum.accumulate(index - place) + place
     head = index[:first]
     if head[-1] >= SPARSE * len(head) or index.min() < 0:
         return np.arange(len(ts), dtype=np.int64)
