@@ -125,7 +125,9 @@ def main() -> None:
     import aiops.cli.serve
     import aiops.wiring.service
     from aiops.api import routes
+    from aiops.store.telemetry.codec import CODECS
 
+    CODECS.compiled(wait=True)  # else blocks close only when a service has lived as long as its compiler needs
     for module in pkgutil.iter_modules(routes.__path__):
         importlib.import_module(f"{routes.__name__}.{module.name}")
     assert uvicorn.lifespan.off

@@ -190,7 +190,7 @@ def _is_torn(service: Service, sender: Sender) -> bool:
 
 def _settle(service: Service) -> None:
     """Until every closed block is compacted."""
-    until(lambda: service.http.get("/api/v1/store").json()["open_blocks"] <= 2, 30)
+    until(lambda: service.http.get("/api/v1/store").json()["open_blocks"] <= 2, 120)
 
 
 def _count(folder: Path, service: ClockedService, sending: list[Sender], cutoff_ms: int, account: Account) -> None:
