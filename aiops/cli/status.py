@@ -59,7 +59,5 @@ def cardinality_rows(data: dict[str, Any]) -> list[tuple[str, str, str]]:
         "seriesCountByLabelValuePair": ("pair", "series"),
     }
     return [
-        (what, item["name"], f"{item['value']:,} {unit}")
-        for key, (what, unit) in parts.items()
-        for item in data[key]
+        (what, item["name"], f"{item['value']:,} {unit}") for key, (what, unit) in parts.items() for item in data[key]
     ]

@@ -329,7 +329,7 @@ def rules_of(
         return (*load_groups(chosen.files), *groups_of(settings.slos))
 
     return RuleEngine(
-        load_groups(chosen.files),
+        groups(),
         querier,
         sink,
         incidents,
