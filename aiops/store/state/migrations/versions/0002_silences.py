@@ -20,4 +20,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_silences"),
     )
     op.create_index("ix_silences_ends_ms", "silences", ["ends_ms"])
-
