@@ -198,12 +198,28 @@ class Spill:
         oldest, raw = self._oldest_ms(SID_KINDS), self._oldest_ms(RAW_KINDS)
         sids = self._index.ended(oldest, unseen=oldest >= raw)
         sids = sids[sids < self._saved] if not self.sealed else sids[:0]
+        sids = self._without_rows(tx, sids)
         if len(sids):
             tx.con.register("rows", {"sid": sids})
             tx.con.execute("DELETE FROM series WHERE sid IN (SELECT sid FROM rows)")
             tx.con.unregister("rows")
             tx.on_commit.insert(0, lambda: self._index.free(sids))
         return [len(sids)] * len(payloads)
+
+    def _without_rows(self, tx: Transaction, sids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of which really no table and no journal holds a row: what times tell is looked up once more."""
+        for held, count in self.unspilled():
+            sids = np.setdiff1d(sids, held.sid[:count])
+        for kind in SID_KINDS:
+            for name in self._partitions.between(kind, -(1 << 62), 1 << 62):
+                if len(sids):
+                    tx.con.register("rows", {"sid": sids})
+                    found = tx.con.execute(
+                        f"SELECT DISTINCT sid FROM {name} WHERE sid IN (SELECT sid FROM rows)"  # noqa: S608
+                    ).fetchall()
+                    tx.con.unregister("rows")
+                    sids = np.setdiff1d(sids, np.array([row[0] for row in found], np.int64))
+        return sids
 
     def _oldest_ms(self, kinds: tuple[str, ...]) -> int:
         """Where the oldest of these tables begins, or the samples that no table holds yet."""
