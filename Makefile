@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PIP_TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test unit contract integration e2e evals boards bench nightly lint types format clean
+.PHONY: help setup demo test unit contract integration e2e evals boards bench alarms nightly lint types format clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ boards: setup ## the scoring boards, where ../shared lies beside the checkout
 
 bench: setup ## speed and memory, as ratios
 	$(BIN)/python -m tests.benchmarks.speed
+
+alarms: setup ## false alarms on quiet series, and what is found
+	$(BIN)/python -m tests.benchmarks.false_alarms
 
 lint: setup ## ruff and the layer contracts
 	$(BIN)/ruff check .
