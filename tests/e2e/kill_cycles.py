@@ -220,15 +220,14 @@ def _count(folder: Path, service: ClockedService, sending: list[Sender], cutoff_
         store.close()
     for kind, rows in found.items():
         sent = [(str(s.number), t, key) for s in sending for t, key in s.tally.acknowledged[kind]]
-        unit = DAY_MS
-        limit = cutoff_ms // unit * unit
-        wanted = {row for row in sent if row[1] >= limit}
+        # What is older may be there still: a day that is packed goes whole, a block that is not yet packed by itself.
+        wanted = {row for row in sent if row[1] >= cutoff_ms}
         account.kept += len(wanted)
         account.retired += len(sent) - len(wanted)
         account.lost += len(wanted - rows.keys())
         account.doubled += sum(n - 1 for n in rows.values())
         account.foreign += len(rows.keys() - set(sent))
-        account.torn += _half_dropped((row for row in sent if row[1] < limit), rows)
+        account.torn += _half_dropped((row for row in sent if row[1] < cutoff_ms), rows)
 
 
 def _half_dropped(old: Iterable[tuple[str, int, str]], rows: Counter[tuple[str, int, str]]) -> int:
