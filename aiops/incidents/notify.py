@@ -77,6 +77,7 @@ class Dispatcher:
         self._lanes: dict[str, ThreadPoolExecutor] = {}
         self._sent: dict[str, deque[int]] = defaultdict(deque)
         self._paused_until: dict[str, int] = {}
+        self._turns = threading.Lock()
         self._under_way: set[Future[int]] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -160,7 +161,7 @@ class Dispatcher:
         try:
             for delivery in deliveries:
                 if time.monotonic() - claimed > CLAIM_S or self._stop.is_set():
-                    self._outbox.failed(delivery.notification.id, delivery.last_error, self._clock())
+                    self._outbox.postponed(delivery.notification.id, delivery.last_error, self._clock())
                 else:
                     made += self._deliver(name, delivery)
         except TransientError as error:
@@ -174,9 +175,9 @@ class Dispatcher:
         if notifier is None:
             self._outbox.dead(notification.id, f"There is no receiver '{name}' any more.")
             return 0
-        later = self._not_before(name, now)
+        later = self._turn(name, now)
         if later > now:
-            self._outbox.failed(notification.id, delivery.last_error or "waiting for its turn", later)
+            self._outbox.postponed(notification.id, delivery.last_error or "waiting for its turn", later)
             return 0
         started = time.monotonic()
         try:
@@ -192,7 +193,6 @@ class Dispatcher:
             log.exception("receiver %s failed on %s", name, notification.id)
             self._outbox.dead(notification.id, f"The plug-in failed: {type(error).__name__}.")
             return 0
-        self._sent[name].append(now)
         self._outbox.delivered(notification.id, thread, self._clock())
         log.info("told %s of %s %s in %.0f ms", name, notification.dedup_key, notification.event.value,
                  1000 * (time.monotonic() - started))  # fmt: skip
@@ -213,11 +213,15 @@ class Dispatcher:
             pause = int(ceiling * self._random.uniform(0.5, 1.0))
         self._outbox.failed(delivery.notification.id, str(error), now + pause)
 
-    def _not_before(self, name: str, now: int) -> int:
-        """When the receiver may be told next: its own Retry-After, and our rate limit."""
-        sent = self._sent[name]
-        while sent and sent[0] <= now - 60_000:
-            sent.popleft()
-        limit = self._per_minute.get(name, self._policy.per_minute)
-        free = sent[0] + 60_000 if len(sent) >= limit else now
-        return max(free, self._paused_until.get(name, now))
+    def _turn(self, name: str, now: int) -> int:
+        """``now`` with a turn taken, or when the receiver may be told next: its Retry-After, and our rate limit."""
+        with self._turns:
+            sent = self._sent[name]
+            while sent and sent[0] <= now - 60_000:
+                sent.popleft()
+            limit = self._per_minute.get(name, self._policy.per_minute)
+            free = sent[0] + 60_000 if len(sent) >= limit else now
+            later = max(free, self._paused_until.get(name, now))
+            if later <= now:
+                sent.append(now)
+            return later

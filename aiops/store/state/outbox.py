@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from aiops.core.errors import NotFound
@@ -83,6 +83,13 @@ class OutboxRepository:
         """Try again at ``next_attempt_ms``."""
         self._set(notification_id, last_error=error, next_attempt_ms=next_attempt_ms, lease_until_ms=0)
 
+    def postponed(self, notification_id: str, error: str, next_attempt_ms: int) -> None:
+        """Claimed and not tried: again at ``next_attempt_ms``, and it was no attempt."""
+        self._set(
+            notification_id, last_error=error, next_attempt_ms=next_attempt_ms, lease_until_ms=0,
+            attempts=OutboxRow.attempts - 1,
+        )  # fmt: skip
+
     def dead(self, notification_id: str, error: str) -> None:
         """Give up; the row stays visible and can be sent again by a person."""
         self._set(notification_id, status=DEAD, last_error=error, lease_until_ms=0)
@@ -139,7 +146,7 @@ class OutboxRepository:
         with self._database.reader() as session:
             return _thread_of(session, receiver, dedup_key)
 
-    def _set(self, notification_id: str, **values: str | int) -> None:
+    def _set(self, notification_id: str, **values: str | int | ColumnElement[int]) -> None:
         with self._database.session() as session:
             changed = session.execute(update(OutboxRow).where(OutboxRow.id == notification_id).values(**values))
             if changed.rowcount != 1:  # type: ignore[attr-defined]

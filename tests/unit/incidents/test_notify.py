@@ -177,6 +177,7 @@ def test_the_rate_is_limited_per_receiver(database: StateDatabase) -> None:
         rounds.append(post.dispatcher.run_once())
         post.now += 61_000
     assert rounds[:3] == [5, 5, 2]
+    assert {d.attempts for d in post.outbox.list()} == {1}, "waiting for a turn is no attempt"
     post.dispatcher.stop()
 
 
