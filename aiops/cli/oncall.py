@@ -8,6 +8,11 @@ from aiops.cli.replies import fetched
 app = group_of("Who is on call, by the imported schedules.")
 
 
+@app.callback()
+def group() -> None:
+    """Who is on call, by the imported schedules."""
+
+
 @app.command("list")
 def list_schedules(
     json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None

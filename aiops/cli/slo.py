@@ -8,6 +8,11 @@ from aiops.cli.replies import fetched
 app = group_of("Error budgets of service-level objectives.")
 
 
+@app.callback()
+def group() -> None:
+    """Error budgets of service-level objectives."""
+
+
 @app.command("list")
 def list_slos(
     json: Json = False, url: Url = "", api_key: ApiKey = "", data_dir: DataDir = None, config: Config = None
