@@ -127,7 +127,8 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def test_series_and_staleness_agree(pair: Pair) -> None:
-    everything = pair.agree_on('{__name__=~".+"}', lambda found: any(("__name__", "node_load1") in k for k in found))
+    both = {"node_load1", "took_bucket"}  # one metric of each target
+    everything = pair.agree_on('{__name__=~".+"}', lambda found: both <= {dict(labels)["__name__"] for labels in found})
     names = {dict(labels)["__name__"] for labels in everything}
     assert {"node_load1", "took_bucket", "up", "scrape_series_added"} <= names
     assert "secret_metric" not in names
