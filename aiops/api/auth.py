@@ -55,17 +55,23 @@ def principal(request: Request) -> Principal:
         Forbidden: no key, or one that is not valid (401).
         LimitExceeded: too many requests, or too many failed sign-ins from this address.
     """
+    caller = sender(request)
+    services_of(request).rates.check(caller.name)
+    return caller
+
+
+def sender(request: Request) -> Principal:
+    """The caller who sends telemetry: bounded by the bytes that wait, not by the number of requests.
+
+    Raises:
+        Forbidden: no key, or one that is not valid (401).
+        LimitExceeded: too many failed sign-ins from this address.
+    """
     return identify(services_of(request), request.headers, address_of(request))
 
 
 def identify(services: Services, headers: Mapping[str, str], address: str) -> Principal:
-    """The caller of a request, by its headers (or gRPC metadata). Raises as :func:`principal`."""
-    caller = _known(services, headers, address)
-    services.rates.check(caller.name)
-    return caller
-
-
-def _known(services: Services, headers: Mapping[str, str], address: str) -> Principal:
+    """The caller of a request, by its headers (or gRPC metadata), uncounted. Raises as :func:`sender`."""
     open_door = services.settings.server.auth == "none"
     try:
         key = credential(headers)
@@ -96,9 +102,11 @@ def allow(permission: Permission) -> Callable[..., Awaitable[Principal]]:
     Use it as ``caller: Annotated[Principal, Depends(allow(Permission.READ))]``.
     """
 
+    who = sender if permission is Permission.WRITE_TELEMETRY else principal
+
     # Asynchronous, since it only compares: a plain function would cost a hop to a thread.
     async def dependency(
-        caller: Annotated[Principal, Depends(principal)],
+        caller: Principal = Depends(who),  # noqa: B008  (a local name cannot stand in an annotation)
         _bearer_scheme: Annotated[object, Security(_bearer)] = None,
         _header_scheme: Annotated[object, Security(_header)] = None,
     ) -> Principal:

@@ -112,10 +112,10 @@ def run(folder: Path, state: Receiver, url: str, alerts: int, kills: int) -> dic
                 service.start(int(service.url.rpartition(":")[2]))
         listed = service.http.get("/api/v1/incidents", params={"limit": 1000}).json()["incidents"]
         assert len(listed) == min(alerts, 1000)
-        until(lambda: len(state.opened()) == alerts, 60 + alerts)
+        until(lambda: len(state.opened()) == alerts, 90 + 2 * alerts)
         state.well = True
         pending = "/api/v1/notifications"
-        until(lambda: not service.http.get(pending, params={"status": "pending"}).json()["notifications"], 120)
+        until(lambda: not service.http.get(pending, params={"status": "pending"}).json()["notifications"], 400)
         dead = service.http.get(pending, params={"status": "dead"}).json()["notifications"]
     finally:
         service.close()

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from aiops.access.permissions import Permission, require
-from aiops.api.auth import allow, principal
+from aiops.api.auth import allow, sender
 from aiops.api.problems import Problem, problem_of, respond
 from aiops.api.services import Services
 from aiops.core.errors import AiopsError, InvalidInput
@@ -50,7 +50,7 @@ def router(services: Services) -> APIRouter:
     async def write(request: Request) -> Response:
         """Samples in compressed protobuf. Good samples are kept even where the answer is 400."""
         # A key is looked up in the state store, which may take its time.
-        caller = principal(request) if keyless else await run_in_threadpool(principal, request)
+        caller = sender(request) if keyless else await run_in_threadpool(sender, request)
         require(caller, Permission.WRITE_TELEMETRY)
         headers = request.headers
         try:
