@@ -235,6 +235,17 @@ def test_revoked_and_expired_keys_are_refused_at_once(house: House) -> None:
     assert house.client.get("/api/v1/incidents", headers={"x-api-key": text}).status_code == 401
 
 
+def test_senders_of_telemetry_are_not_counted(open_house: Callable[..., House]) -> None:
+    house = open_house(requests_per_minute=3)
+    empty = {"content-type": "application/json"}
+    for _ in range(8):
+        sent = house.client.post("/v1/logs", headers={**house.headers("responder"), **empty}, content=b"{}")
+        assert sent.status_code == 200
+        nothing = house.client.post("/api/v1/write", headers=house.headers("responder"), content=b"")
+        assert nothing.status_code != 429
+    assert house.client.get("/api/v1/incidents", headers=house.headers("responder")).status_code == 200
+
+
 def test_too_many_requests_are_told_when_to_come_back(open_house: Callable[..., House]) -> None:
     house = open_house(requests_per_minute=3)
     replies = [house.client.get("/api/v1/incidents", headers=house.headers("viewer")) for _ in range(4)]
