@@ -48,7 +48,8 @@ class Audience:
         mutes = self._mutes(now_ms) if willing else Mutes()
         if not mutes:
             return Hearing(willing, gaps=gaps)
-        firing = Firing.of([incident, *(i for i in self._incidents() if i.id != incident.id)])
+        others = (i for i in self._incidents() if i.id != incident.id) if mutes.inhibitions else ()
+        firing = Firing.of([incident, *others])
         heard, why = mutes.audible(incident, firing)
         if heard is incident:
             return Hearing(willing, gaps=gaps)
