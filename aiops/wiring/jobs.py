@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from aiops.core.job import Schedule
 from aiops.core.ports import JobProgress, ProgressJobHandler, system_clock
+from aiops.incidents.silences import Silences
 from aiops.jobs.queue import JobQueue
 from aiops.settings import Settings
 from aiops.store.state.jobs import JobRepository
@@ -16,13 +17,14 @@ RETENTION_CRON, COST_CRON = "41 * * * *", "7 * * * *"
 JOBS_KEPT_MS = 30 * 86_400_000
 
 
-def retention_job(store: TelemetryStore, rows: JobRepository) -> ProgressJobHandler:
+def retention_job(store: TelemetryStore, rows: JobRepository, silences: Silences) -> ProgressJobHandler:
     """Telemetry and finished jobs that are past their time."""
 
     def run(arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG001
         done = store.apply_retention()
         progress(0.5, f"{done.tables} day tables dropped by age, {len(done.days)} days for want of room")
         rows.forget_finished(system_clock() - JOBS_KEPT_MS)
+        silences.forget_old()
 
     return run
 

@@ -330,7 +330,7 @@ class Service:
             JOB_KIND: report_handler(
                 {"cost": CostReport(self.cost)}, settings.smtp, ReportRepository(self._state), self._upload()
             ),
-            "retention": retention_job(self.store, self._job_rows),
+            "retention": retention_job(self.store, self._job_rows, self.silences),
             "cost": self._bills.read,
             "backfill": backfill_job(self.store, self.sources, self._stopping.wait),
             "train": self._train_job,
