@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiops.core.errors import AiopsError
 from aiops.core.incident import Shift
 from aiops.core.ports import Clock, ScheduleSource, system_clock
+from aiops.jobs.repeating import Repeating
 
 log = logging.getLogger(__name__)
 
@@ -39,20 +41,19 @@ class OnCall:
         self._lock = threading.Lock()
         self._shifts: dict[str, tuple[int, tuple[Shift, ...]]] = {}
         self._errors: dict[str, str] = {}
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._loops = [
+            Repeating(partial(self._read, name, source), source.interval_s, f"oncall-{name}")
+            for name, source in self._sources.items()
+        ]
 
     def start(self) -> None:
         """Read each schedule at its interval, on a thread of its own, until :meth:`stop`."""
-        for name, source in self._sources.items():
-            thread = threading.Thread(target=self._loop, args=(name, source), name=f"oncall-{name}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        for loop in self._loops:
+            loop.start()
 
     def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(5)
+        for loop in self._loops:
+            loop.stop()
 
     def read(self) -> None:
         """Read all schedules once, now."""
@@ -85,16 +86,6 @@ class OnCall:
         """Schedules whose last reading failed, and why."""
         with self._lock:
             return dict(self._errors)
-
-    def _loop(self, name: str, source: ScheduleSource[Any]) -> None:
-        wait: Callable[[float], bool] = self._stop.wait
-        while True:
-            try:
-                self._read(name, source)
-            except Exception:
-                log.exception("reading the schedule %s failed", name)
-            if wait(source.interval_s):
-                return
 
     def _read(self, name: str, source: ScheduleSource[Any]) -> None:
         now = self._clock()

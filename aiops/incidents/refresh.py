@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiops.core.errors import AiopsError
 from aiops.core.incident import Incident
 from aiops.core.ports import Notifier
+from aiops.jobs.repeating import Repeating
 
 log = logging.getLogger(__name__)
 
@@ -25,32 +26,24 @@ class Refresher:
     def __init__(self, receivers: Mapping[str, Notifier[Any]], told: Callable[[str], Sequence[Incident]]) -> None:
         self._receivers = {name: found for name, found in receivers.items() if type(found).refresh_s > 0}
         self._told = told
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
         self._failing: set[str] = set()
+        self._loops = [
+            Repeating(partial(self._refresh, name, found), type(found).refresh_s, f"refresh-{name}", at_once=False)
+            for name, found in self._receivers.items()
+        ]
 
     def start(self) -> None:
-        for name, receiver in self._receivers.items():
-            thread = threading.Thread(target=self._run, args=(name, receiver), name=f"refresh-{name}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        for loop in self._loops:
+            loop.start()
 
     def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(5)
+        for loop in self._loops:
+            loop.stop()
 
     def run_once(self) -> None:
         """Tell every receiver again now."""
         for name, receiver in self._receivers.items():
             self._refresh(name, receiver)
-
-    def _run(self, name: str, receiver: Notifier[Any]) -> None:
-        while not self._stop.wait(type(receiver).refresh_s):
-            try:
-                self._refresh(name, receiver)
-            except Exception:
-                log.exception("refreshing %s failed", name)
 
     def _refresh(self, name: str, receiver: Notifier[Any]) -> None:
         incidents = self._told(name)

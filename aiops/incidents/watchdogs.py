@@ -1,4 +1,4 @@
-"""Watching the watchers: a page when a heartbeat that should always come does not, and a heartbeat of our own.
+"""Watching the watchers: a page when a heartbeat that should always come does not.
 
 Prometheus' mixins have an alert ``Watchdog`` that fires always. While it arrives, the way from Prometheus over
 Alertmanager to us works; silence means that alerts would not arrive either.
@@ -6,22 +6,21 @@ Alertmanager to us works; silence means that alerts would not arrive either.
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aiops.core.errors import AiopsError, ConfigError, InvalidInput
+from aiops.core.errors import ConfigError, InvalidInput
 from aiops.core.incident import Alert, Severity, SignalKind, fingerprint
 from aiops.core.ports import AnomalySink, Clock, system_clock
 from aiops.core.series import Labels, Matcher, labels_of
 from aiops.core.untrusted import Untrusted
 from aiops.incidents.matchers import hold, parse_matchers
+from aiops.jobs.repeating import Repeating
 from aiops.settings import IncidentSettings
 
-log = logging.getLogger(__name__)
-
 NAME = "HeartbeatMissing"
+CHECK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,7 @@ class Watchdogs:
         self._lock = threading.Lock()
         self._heard = {e.name: clock() for e in self._expected}
         self._missing: dict[str, int] = {}
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._loop = Repeating(self.check, CHECK_S, "watchdogs")
 
     def beat(self, source: str, heartbeats: Sequence[Labels]) -> None:
         """A heartbeat came in."""
@@ -82,74 +80,18 @@ class Watchdogs:
                 if not alert.firing:
                     self._missing.pop(dict(alert.labels)["heartbeat"], None)
 
-    def start(self, interval_s: float = 5.0) -> None:
+    def start(self) -> None:
         """Check on a thread until :meth:`stop`; does nothing where no heartbeat is expected."""
-        if not self._expected:
-            return
-        self._thread = repeat(self.check, interval_s, self._stop, "watchdogs")
+        if self._expected:
+            self._loop.start()
 
     def stop(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(5)
+        self._loop.stop()
 
     def states(self) -> list[tuple[str, int, bool]]:
         """Name, when it was heard last (ms UTC), whether it is missing."""
         with self._lock:
             return [(e.name, self._heard[e.name], e.name in self._missing) for e in self._expected]
-
-
-class Heartbeat:
-    """Our own sign of life: calls ``ping`` while ``healthy`` says so, and keeps silent otherwise."""
-
-    def __init__(self, ping: Callable[[], None], healthy: Callable[[], bool], interval_s: float) -> None:
-        self._ping = ping
-        self._healthy = healthy
-        self._interval_s = interval_s
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._failing = False
-
-    def start(self) -> None:
-        self._thread = repeat(self.beat, self._interval_s, self._stop, "heartbeat")
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(5)
-
-    def beat(self) -> None:
-        """One sign of life, if all is well."""
-        if not self._healthy():
-            log.warning("no heartbeat is sent: a required part is not ready")
-            return
-        try:
-            self._ping()
-        except AiopsError as error:
-            if not self._failing:
-                log.warning("the heartbeat cannot be sent: %s", error)
-            self._failing = True
-            return
-        self._failing = False
-
-
-def repeat(work: Callable[[], None], interval_s: float, stop: threading.Event, name: str) -> threading.Thread:
-    """Run ``work`` at once and then at the interval, on a thread that is started here."""
-
-    def loop() -> None:
-        while True:
-            try:
-                work()
-            except AiopsError as error:
-                log.warning("%s: %s", name, error)
-            except Exception:
-                log.exception("%s failed", name)
-            if stop.wait(interval_s):
-                return
-
-    thread = threading.Thread(target=loop, name=name, daemon=True)
-    thread.start()
-    return thread
 
 
 def expected_of(settings: IncidentSettings) -> tuple[Expected, ...]:

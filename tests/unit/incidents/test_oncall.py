@@ -115,7 +115,7 @@ def test_reads_on_threads_until_stopped(desk: Rostered) -> None:
     while desk.rota.reads < 3:
         pass
     desk.oncall.stop()
-    assert not any(t.is_alive() for t in desk.oncall._threads)
+    assert not any(loop.running for loop in desk.oncall._loops)
 
 
 def test_a_person_without_a_schedule_stops_the_start() -> None:

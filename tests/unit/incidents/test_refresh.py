@@ -61,5 +61,5 @@ def test_starts_and_stops() -> None:
         pass
     refresher.stop()
     count = len(fast.told)
-    assert not any(t.is_alive() for t in refresher._threads)
+    assert not any(loop.running for loop in refresher._loops)
     assert len(fast.told) == count

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from aiops.api.services import Component, ComponentState
 from aiops.core.errors import ConfigError, TransientError
 from aiops.core.incident import IncidentStatus
 from aiops.core.series import labels_of
-from aiops.incidents.watchdogs import Heartbeat, Watchdogs
+from aiops.incidents.watchdogs import Watchdogs
 from aiops.settings import HeartbeatSettings, IncidentSettings
 from aiops.store.state.database import StateDatabase
-from aiops.wiring.heartbeat import heartbeat
+from aiops.wiring.heartbeat import heartbeat, send_sign
 from tests.contract.peers import Answer, peer
 from tests.unit.incidents.signals import MINUTE
 from tests.unit.incidents.test_lifecycle import Desk
@@ -89,27 +92,32 @@ def test_without_expectations_no_thread_runs(desk: Desk) -> None:
 
 
 def test_our_heartbeat_is_sent_while_all_is_well() -> None:
-    well = True
+    ready = Component("store", ComponentState.READY, required=True)
     with peer(Answer(200)) as server:
-        url = f"{server.url}/ping/secret"
-        sign = heartbeat(HeartbeatSettings.model_validate({"url": url, "interval_s": 1}), lambda: ())
-        assert sign is not None
-        sign.beat()
+        settings = HeartbeatSettings.model_validate({"url": f"{server.url}/ping/secret", "interval_s": 1})
+        send_sign(settings, lambda: (ready, Component("source", ComponentState.DOWN)))
         assert [r.path for r in server.received] == ["/ping/secret"]
-        sick = Heartbeat(lambda: sign.beat(), lambda: not well, 1.0)
-        sick.beat()
+        with pytest.raises(TransientError, match="store is not ready"):
+            send_sign(settings, lambda: (replace(ready, state=ComponentState.DOWN),))
         assert len(server.received) == 1
         server.then(Answer(500))
-        sign.beat()
-        assert len(server.received) == 2
+        with pytest.raises(TransientError):
+            send_sign(settings, lambda: (ready,))
+        loop = heartbeat(settings, lambda: (ready,))
+        assert loop is not None
+        loop.start()
+        while len(server.received) < 3:
+            time.sleep(0.01)
+        loop.stop()
+        assert not loop.running
     assert heartbeat(HeartbeatSettings(), lambda: ()) is None
 
 
 def test_a_failing_heartbeat_is_logged_once_and_without_its_address(caplog: pytest.LogCaptureFixture) -> None:
     sign = heartbeat(HeartbeatSettings.model_validate({"url": "http://127.0.0.1:9/secret"}), lambda: ())
     assert sign is not None
-    sign.beat()
-    sign.beat()
+    sign._turn()
+    sign._turn()
     ours = [r.getMessage() for r in caplog.records if r.name.startswith("aiops")]
     assert len(ours) == 1
     assert "secret" not in ours[0]
