@@ -13,6 +13,7 @@ from aiops.ingest.bodies import Decoded, DecodeLimits
 from aiops.ingest.otlp_metrics import MetricDecoder
 from aiops.ingest.otlp_names import Strategy
 from aiops.ingest.otlp_rules import OtlpRules
+from aiops.ingest.refusals import refusals
 from aiops.settings import Settings
 from aiops.store.telemetry.store import AppendReport, TelemetryStore
 
@@ -112,15 +113,5 @@ def receipt(decoded: Decoded, report: AppendReport) -> Receipt:
 
 def complaint(decoded: Decoded, report: AppendReport) -> str:
     """What was left out and why, in Prometheus' words where it has some."""
-    parts = []
-    if decoded.rejected:
-        parts.append(f"{decoded.rejected} rejected: {decoded.reason}")
-    if report.conflicts:
-        parts.append(f"{report.conflicts} refused: duplicate sample for timestamp, with another value")
-    if report.too_new:
-        parts.append(f"{report.too_new} refused: out of bounds, too far in the future")
-    if report.too_old:
-        parts.append(f"{report.too_old} refused: out of bounds, older than the retention")
-    if report.over_limit:
-        parts.append(f"{report.over_limit} refused: of new series beyond the limit store.max_series")
-    return "; ".join(parts)
+    rejected = [f"{decoded.rejected} rejected: {decoded.reason}"] if decoded.rejected else []
+    return "; ".join([*rejected, *refusals(report)])

@@ -21,6 +21,7 @@ from aiops.api.problems import Problem, problem_of, respond
 from aiops.api.services import Services
 from aiops.core.errors import AiopsError, InvalidInput
 from aiops.ingest.bodies import DecodeLimits, UnsupportedMedia
+from aiops.ingest.refusals import refusals
 from aiops.ingest.write_body import V2, WriteBody, WriteReceiver
 from aiops.store.telemetry.head import SampleCounts
 
@@ -121,15 +122,5 @@ def settlers(loop: asyncio.AbstractEventLoop) -> Callable[[list[tuple[Any, Sampl
 
 def _complaint(body: WriteBody, counts: SampleCounts) -> list[str]:
     """What was left out and why, in Prometheus' words where it has some."""
-    parts = []
-    if body.rejections.count:
-        parts.append(f"{body.rejections.count} rejected: {body.rejections.text}")
-    if counts.conflicts:
-        parts.append(f"{counts.conflicts} refused: duplicate sample for timestamp, with another value")
-    if counts.too_new:
-        parts.append(f"{counts.too_new} refused: out of bounds, too far in the future")
-    if counts.too_old:
-        parts.append(f"{counts.too_old} refused: out of bounds, older than the retention")
-    if counts.over_limit:
-        parts.append(f"{counts.over_limit} refused: of new series beyond the limit store.max_series")
-    return parts
+    rejected = [f"{body.rejections.count} rejected: {body.rejections.text}"] if body.rejections.count else []
+    return [*rejected, *refusals(counts)]
