@@ -15,6 +15,7 @@ from aiops.core.incident import Alert, SignalKind, fingerprint, severity_named
 from aiops.core.ports import Inbound, InboundParser
 from aiops.core.series import labels_of
 from aiops.core.untrusted import Untrusted
+from connectors.payloads import json_of
 from connectors.signatures import SenderOptions, check_sender
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Alertmanager(InboundParser[AlertmanagerOptions]):
         check_sender(self.options, headers, body)
 
     def parse(self, body: bytes) -> Inbound:
-        data = _json(body)
+        data = json_of(body)
         if isinstance(data, list):
             return self._read(data, {}, repeats=True)
         if not isinstance(data, dict) or not isinstance(data.get("alerts"), list):
@@ -113,13 +114,6 @@ class Alertmanager(InboundParser[AlertmanagerOptions]):
             annotations=tuple((k, Untrusted(v)) for k, v in sorted(notes.items())),
             expires_ms=expires,
         )
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("The body is not valid JSON.") from error
 
 
 def _texts(value: Any, what: str, limit: int, cap: int) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -13,6 +12,7 @@ from aiops.core.ports import Inbound, InboundParser
 from aiops.core.series import labels_of
 from aiops.core.signals import ChangeEvent
 from aiops.core.untrusted import Untrusted
+from connectors.payloads import json_of
 from connectors.signatures import SenderOptions, check_sender
 
 
@@ -50,10 +50,7 @@ class Deployment(InboundParser[DeploymentOptions]):
         check_sender(self.options, headers, body)
 
     def parse(self, body: bytes) -> Inbound:
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput("The body is not valid JSON.") from error
+        data = json_of(body)
         items = data if isinstance(data, list) else [data]
         if len(items) > 1000:
             raise InvalidInput("At most 1000 changes are taken at once.")
