@@ -12,6 +12,7 @@ from aiops.core.incident import Incident, Notification, NotificationEvent
 from aiops.core.ports import Notifier, PluginContext, PluginOptions
 from aiops.core.untrusted import Untrusted
 from connectors.http import client
+from connectors.incident_text import link
 
 
 class PagerDutyOptions(PluginOptions):
@@ -66,10 +67,9 @@ class PagerDuty(Notifier[PagerDutyOptions]):
                 "custom_details": _details(incident),
             }
             body["client"] = "aiops"
-            if self.options.public_url:
-                link = f"{self.options.public_url.rstrip('/')}/api/v1/incidents/{incident.id}"
-                body["client_url"] = link
-                body["links"] = [{"href": link, "text": f"Incident {incident.id}"}]
+            if address := link(incident, self.options.public_url):
+                body["client_url"] = address
+                body["links"] = [{"href": address, "text": f"Incident {incident.id}"}]
         return body
 
 

@@ -18,6 +18,7 @@ from aiops.core.anomaly import Anomaly
 from aiops.core.incident import Alert, CauseCandidate, Incident, Notification, NotificationEvent
 from aiops.core.ports import Notifier, PluginContext, PluginOptions
 from connectors.http import client
+from connectors.incident_text import link
 
 
 class WebhookOptions(PluginOptions):
@@ -110,7 +111,7 @@ def incident_json(incident: Incident, public_url: str = "") -> dict[str, Any]:
             {"at": _iso(e.time_ms), "actor": e.actor, "event": e.event, "detail": e.detail}
             for e in incident.timeline[-50:]
         ],
-        "links": {"incident": _link(incident, public_url)} if public_url else {},
+        "links": {"incident": link(incident, public_url)} if public_url else {},
     }
 
 
@@ -128,7 +129,7 @@ def alertmanager_payload(notification: Notification, public_url: str = "") -> di
         best = incident.candidates[0]
         words = "likely cause" if incident.clear_cause else "no clear cause, weak candidate"
         annotations["cause"] = f"{words}: {best.service} ({best.share:.0%}) {'; '.join(best.reasons[:3])}".strip()
-    status, link = "resolved" if over else "firing", _link(incident, public_url) if public_url else ""
+    status = "resolved" if over else "firing"
     return {
         "version": "4",
         "groupKey": f'{{}}:{{incident="{incident.id}"}}',
@@ -146,7 +147,7 @@ def alertmanager_payload(notification: Notification, public_url: str = "") -> di
                 "annotations": annotations,
                 "startsAt": _iso(incident.opened_ms),
                 "endsAt": (_iso(incident.resolved_ms) if over else None) or "0001-01-01T00:00:00Z",
-                "generatorURL": link,
+                "generatorURL": link(incident, public_url),
                 "fingerprint": f"{_fnv1a(incident.id):016x}",
             }
         ],
@@ -212,7 +213,3 @@ def _number(value: float) -> float | None:
 
 def _iso(ms: int | None) -> str | None:
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _link(incident: Incident, public_url: str) -> str:
-    return f"{public_url.rstrip('/')}/api/v1/incidents/{incident.id}"
