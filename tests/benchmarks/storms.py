@@ -83,7 +83,7 @@ def world(seed: int, days: float, services: int = 30, faults_a_day: float = 12.0
         origin = names[int(rng.integers(services // 3, services))]
         mine = list(_spread(rng, number, origin, begin, lasts, callers))
         alerts += mine
-        busy.append((begin, max(a.end for a in mine)))
+        busy.append((begin, max((a.end for a in mine), default=T0 + begin) - T0))
     for number in range(int(rng.poisson(noise_a_day * days))):
         start = int(rng.integers(0, duration))
         lasts = int(rng.uniform(1, 6) * MINUTE)
@@ -118,7 +118,7 @@ def _spread(
 def _union(spans: list[tuple[int, int]]) -> int:
     total, reach = 0, -1
     for start, end in sorted(spans):
-        start, end = max(start, reach), end - T0 if end > T0 else end
+        start = max(start, reach)
         if end > start:
             total += end - start
             reach = end
