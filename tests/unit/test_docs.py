@@ -109,3 +109,11 @@ def test_the_guide_to_http_names_each_route():
     for route in (*PUBLIC, *NEEDS):
         for part in re.findall(r"(?<=/)[a-z_]+(?=/|\.|$)", route):
             assert part in text, route
+
+
+def test_the_guide_to_alerts_holds_what_senders_are_to_be_given() -> None:
+    from connectors.inbound import argocd, datadog
+
+    guide = (ROOT / "docs" / "alerts-in.md").read_text()
+    assert datadog.PAYLOAD in guide
+    assert argocd.TEMPLATE.strip() in guide
