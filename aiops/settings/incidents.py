@@ -1,0 +1,63 @@
+"""Incidents, their paging policy, and actions."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from aiops.settings.section import Section
+
+
+class MaintenanceSettings(Section):
+    """From each time the five-field ``cron`` line fires in ``zone``, for ``duration_s``, what ``matchers`` hold for
+    wakes nobody."""
+
+    matchers: tuple[str, ...] = Field(min_length=1)
+    cron: str
+    zone: str = "UTC"
+    duration_s: float = Field(gt=0, le=7 * 86400)
+
+
+class InhibitRuleSettings(Section):
+    """Alertmanager's ``inhibit_rules``: a firing source mutes targets that agree with it in ``equal`` labels."""
+
+    source_matchers: tuple[str, ...] = Field(min_length=1)
+    target_matchers: tuple[str, ...] = Field(min_length=1)
+    equal: tuple[str, ...] = ()
+
+
+class WatchdogSettings(Section):
+    """An alert that fires always (Prometheus' ``Watchdog``), expected from the inbound ``source`` at least every
+    ``timeout_s``; silence pages."""
+
+    source: str = "alertmanager"
+    matchers: tuple[str, ...] = ()
+    timeout_s: float = Field(600.0, ge=1)
+
+
+class HeartbeatSettings(Section):
+    """Our own sign of life: a GET of ``url`` while all required parts are ready, for a dead man's switch elsewhere."""
+
+    url: SecretStr = SecretStr("")
+    interval_s: float = Field(60.0, ge=1)
+
+
+class IncidentSettings(Section):
+    false_alarms_per_day: float = 1.0
+    min_duration_steps: int = 3
+    resolve_after_steps: int = 8
+    resolve_timeout_s: float = 300.0
+    reopen_s: float = 900.0
+    life_cap_s: float = 4 * 3600.0
+    clear_cause_share: float = 0.3
+    maintenance: dict[str, MaintenanceSettings] = Field(default_factory=dict)
+    inhibit_rules: tuple[InhibitRuleSettings, ...] = ()
+    watchdogs: dict[str, WatchdogSettings] = Field(default_factory=dict)
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
+    silence_max_s: float = Field(30 * 86400.0, gt=0)
+    """The longest silence that people may set."""
+    action_expiry_s: float = 900.0
+
+
+class ActionSettings(Section):
+    enabled: bool = True
+    silence_max_s: float = 4 * 3600.0
