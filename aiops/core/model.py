@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +28,100 @@ class ModelVersion:
     @property
     def reference(self) -> str:
         return f"{self.name}/{self.version}"
+
+
+class ModelAction(StrEnum):
+    """What a principal may be allowed to do with a model."""
+
+    USE = "use"
+    TRAIN = "train"
+    PROMOTE = "promote"
+    EXPORT = "export"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """An immutable snapshot of what a version was trained on. Times are ms UTC, half-open.
+
+    ``id`` is the content's SHA-256 as ``sha256:<hex>``; ``path`` its Parquet file, relative to the data folder.
+    """
+
+    id: str
+    name: str
+    query: str
+    start_ms: int
+    end_ms: int
+    step_ms: int
+    series: int
+    points: int
+    path: str
+    created_ms: int
+
+
+class Strategy(StrEnum):
+    """How a candidate is tried beside the stable version."""
+
+    SHADOW = "shadow"
+    """Scores everything, decides nothing."""
+    CANARY = "canary"
+    """Serves a share of series or requests, chosen by a stable hash."""
+    BLUE_GREEN = "blue_green"
+    """Takes all over at once; the stable version stays warm to go back to."""
+
+
+class DeploymentState(StrEnum):
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A trial of one version of a model against another, from start to verdict.
+
+    ``share`` is the part of series or requests that the candidate serves; ``reason`` the guard that ended it,
+    with its figures; ``incident`` the incident that the candidate caused, if any.
+    """
+
+    id: str
+    model: str
+    strategy: Strategy
+    stable: str
+    candidate: str
+    share: float
+    state: DeploymentState
+    started_ms: int
+    started_by: str
+    ended_ms: int | None = None
+    ended_by: str = ""
+    reason: str = ""
+    incident: str = ""
+    measures: tuple[tuple[str, float], ...] = ()
+
+
+class UseKind(StrEnum):
+    """What was paid for."""
+
+    TRAIN = "train"
+    SCORE = "score"
+    BATCH = "batch"
+    LLM = "llm"
+    EXPORT = "export"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """One job or call of a model, priced. ``cost`` is in USD; ``quantity`` counts ``unit``."""
+
+    model: str
+    version: str
+    kind: UseKind
+    principal: str
+    time_ms: int
+    quantity: float
+    unit: str
+    cost: float
+    team: str = ""
+    detail: tuple[tuple[str, str], ...] = ()

@@ -23,6 +23,7 @@ from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.cost import CostQuery, CostSeries, CostTable
 from aiops.core.evidence import Answer
 from aiops.core.incident import Alert, Incident, IncidentUpdate, Notification, Shift
+from aiops.core.model import ModelUse, UseKind
 from aiops.core.principal import Principal
 from aiops.core.query import Question
 from aiops.core.series import (
@@ -496,6 +497,18 @@ class UsageLedger(Protocol):
     """Books what a call cost, USD."""
 
     def record(self, subject: str, cost: float, details: Mapping[str, str]) -> None: ...
+
+
+class ModelMeter(Protocol):
+    """Money of the model layer."""
+
+    def check(self, model: str, kind: UseKind, principal: str, expected_cost: float) -> None:
+        """Asked before the work; raises ``LimitExceeded`` with kind ``budget``."""
+        ...
+
+    def record(self, use: ModelUse) -> None:
+        """Book it."""
+        ...
 
 
 class Assistant(Protocol):

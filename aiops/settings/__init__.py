@@ -20,6 +20,16 @@ from aiops.settings.incidents import (
 )
 from aiops.settings.loading import CONFIG_PLACES, load_settings
 from aiops.settings.metrics import OtlpSettings, PromqlSettings, RuleSettings, SloSettings
+from aiops.settings.models import (
+    DeploymentSettings,
+    DriftSettings,
+    ModelAccessSettings,
+    ModelCostSettings,
+    ModelSettings,
+    RegistrySettings,
+    ServingSettings,
+    TrainingSettings,
+)
 from aiops.settings.root import Settings, default_data_dir
 from aiops.settings.section import PluginSettings, Section
 from aiops.settings.server import ServerSettings, SmtpSettings, TelemetrySettings
@@ -32,22 +42,29 @@ __all__ = [
     "BudgetSettings",
     "ConnectorSettings",
     "CostSettings",
+    "DeploymentSettings",
     "DetectionSettings",
+    "DriftSettings",
     "HeartbeatSettings",
     "IncidentSettings",
     "InhibitRuleSettings",
     "LlmSettings",
     "LoadSettings",
     "MaintenanceSettings",
+    "ModelAccessSettings",
+    "ModelCostSettings",
+    "ModelSettings",
     "OtlpSettings",
     "PluginSettings",
     "PromqlSettings",
     "ReceiverSettings",
+    "RegistrySettings",
     "ReportSettings",
     "RetentionSettings",
     "RuleSettings",
     "Section",
     "ServerSettings",
+    "ServingSettings",
     "Settings",
     "SignalSettings",
     "SloSettings",
@@ -55,6 +72,7 @@ __all__ = [
     "StateSettings",
     "StoreSettings",
     "TelemetrySettings",
+    "TrainingSettings",
     "WatchSettings",
     "WatchdogSettings",
     "default_data_dir",

@@ -18,6 +18,7 @@ from aiops.settings.incidents import (
     IncidentSettings,
 )
 from aiops.settings.metrics import OtlpSettings, PromqlSettings, RuleSettings, SloSettings
+from aiops.settings.models import ModelSettings
 from aiops.settings.server import ServerSettings, SmtpSettings, TelemetrySettings
 from aiops.settings.store import StateSettings, StoreSettings
 
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     signals: SignalSettings = SignalSettings()
     incidents: IncidentSettings = IncidentSettings()
     agent: AgentSettings = AgentSettings()
+    models: ModelSettings = ModelSettings()
     cost: CostSettings = CostSettings()
     reports: dict[str, ReportSettings] = Field(default_factory=dict)
     smtp: SmtpSettings = SmtpSettings()

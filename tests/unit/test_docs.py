@@ -13,6 +13,7 @@ from aiops.core.plugins import load
 from aiops.core.ports import PluginContext
 from aiops.settings import (
     BudgetSettings,
+    ModelAccessSettings,
     ReceiverSettings,
     ReportSettings,
     Settings,
@@ -94,6 +95,7 @@ def test_the_guide_to_settings_names_each_with_its_default():
         "detection.watch[]": WatchSettings,
         "cost.budgets.NAME": BudgetSettings,
         "reports.NAME": ReportSettings,
+        "models.access[]": ModelAccessSettings,
     }
     for place, model in [*sections(Settings), *named.items()]:
         leaves = {

@@ -175,6 +175,8 @@ class JobRow(Base):
     started_ms: Mapped[int | None]
     finished_ms: Mapped[int | None]
     cancelling: Mapped[bool]
+    priority: Mapped[int] = mapped_column(default=0)
+    pool: Mapped[str] = mapped_column(default="")
 
 
 class ScheduleRow(Base):
@@ -226,6 +228,50 @@ class DetectionStateRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     body: Mapped[str]
     updated_ms: Mapped[int]
+
+
+class DatasetRow(Base):
+    """Snapshots that model versions were trained on."""
+
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_ms: Mapped[int] = mapped_column(index=True)
+    body: Mapped[str]
+
+
+class DeploymentRow(Base):
+    __tablename__ = "deployments"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(index=True)
+    state: Mapped[str] = mapped_column(index=True)
+    started_ms: Mapped[int]
+    body: Mapped[str]
+
+
+class ModelUseRow(Base):
+    """What jobs and calls of models cost, USD."""
+
+    __tablename__ = "model_uses"
+    __table_args__ = (Index("ix_model_uses_model_time", "model", "time_ms"),)
+    id: Mapped[int] = mapped_column(_sequence, primary_key=True, autoincrement=True)
+    model: Mapped[str]
+    kind: Mapped[str]
+    principal: Mapped[str]
+    team: Mapped[str]
+    time_ms: Mapped[int] = mapped_column(index=True)
+    cost: Mapped[float]
+    body: Mapped[str]
+
+
+class DriftRow(Base):
+    """What was found when a model's inputs and outputs were compared with its training window."""
+
+    __tablename__ = "drift_reports"
+    __table_args__ = (Index("ix_drift_reports_model_time", "model", "time_ms"),)
+    id: Mapped[int] = mapped_column(_sequence, primary_key=True, autoincrement=True)
+    model: Mapped[str]
+    time_ms: Mapped[int]
+    body: Mapped[str]
 
 
 class UsageRow(Base):
