@@ -21,7 +21,7 @@ from aiops.core.principal import SYSTEM, Principal
 from aiops.core.series import METRIC_NAME, Labels, QueryResult, ResultType
 from aiops.core.signals import ChangeEvent, LogPattern, ServiceGraph, label
 from aiops.incidents.correlation import CallPaths, callers_of, is_simulated, service_of
-from aiops.incidents.lifecycle import Diagnosis
+from aiops.incidents.diagnosis import Diagnosis
 from aiops.incidents.metric_kinds import Direction, MetricKind
 from aiops.incidents.ranking import Case, ChangeRow, LogRow, MetricRow, Ranked, Ranking, SpanRow, rank
 from aiops.incidents.watch import WatchEntry
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class RootCauseAnalyser:
-    """Implements :class:`~aiops.incidents.lifecycle.Analyser` over our store or a remote Prometheus.
+    """Implements :class:`~aiops.incidents.diagnosis.Analyser` over our store or a remote Prometheus.
 
     Args:
         querier: where metrics are asked.

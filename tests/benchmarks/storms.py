@@ -27,7 +27,8 @@ from aiops.core.principal import SYSTEM
 from aiops.core.series import labels_of
 from aiops.core.signals import ServiceGraph
 from aiops.core.untrusted import Untrusted
-from aiops.incidents.lifecycle import Diagnosis, IncidentService
+from aiops.incidents.diagnosis import Diagnosis
+from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.routing import Route
 from aiops.settings import IncidentSettings
 from aiops.store.state.database import StateDatabase, sqlite_url
@@ -152,7 +153,7 @@ def ours(made: World, folder: Path) -> tuple[dict[int, str], dict[str, Counter[s
     )
     took: list[float] = []
     for at, over, i in events:
-        while now[0] + 15_000 < at and any(x.active for x in service._known.values()):
+        while now[0] + 15_000 < at and any(x.active for x in service._register):
             now[0] += 15_000
             service.tick(now[0])
         now[0] = at

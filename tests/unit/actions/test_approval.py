@@ -17,7 +17,8 @@ from aiops.core.principal import LOCAL, SYSTEM, Principal, Role
 from aiops.core.series import Matcher, MatchOp
 from aiops.core.signals import ServiceGraph
 from aiops.core.untrusted import Untrusted
-from aiops.incidents.lifecycle import Diagnosis, IncidentService
+from aiops.incidents.diagnosis import Diagnosis
+from aiops.incidents.lifecycle import IncidentService
 from aiops.settings import ActionSettings, IncidentSettings
 from aiops.store.state.actions import ActionRepository
 from aiops.store.state.audit import AuditLog

@@ -21,8 +21,10 @@ from aiops.core.principal import SYSTEM, Principal, Role
 from aiops.core.series import Matcher, MatchOp
 from aiops.core.signals import ServiceGraph
 from aiops.cost.budgets import budget_alert
-from aiops.incidents.lifecycle import ANNOUNCE_MS, RERANK_MS, UPDATE_GAP_MS, Diagnosis, IncidentService
+from aiops.incidents.diagnosis import RERANK_MS, Diagnosis
+from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.routing import Route, route_of
+from aiops.incidents.telling import ANNOUNCE_MS, UPDATE_GAP_MS
 from aiops.settings import IncidentSettings
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.incidents import IncidentRepository

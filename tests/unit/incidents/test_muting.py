@@ -11,9 +11,10 @@ from aiops.core.errors import ConfigError, Conflict, Forbidden, InvalidInput, No
 from aiops.core.incident import IncidentStatus, Severity
 from aiops.core.principal import Principal, Role
 from aiops.core.series import Matcher, MatchOp
-from aiops.incidents.lifecycle import ANNOUNCE_MS, IncidentService
+from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.muting import Firing, Muting, inhibitions_of, windows_of
 from aiops.incidents.silences import READ_AGAIN_MS, Silences, text_of
+from aiops.incidents.telling import ANNOUNCE_MS
 from aiops.settings import IncidentSettings
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.incidents import IncidentRepository
