@@ -371,13 +371,13 @@ def test_series_that_joined_late_and_what_was_spent_outlive_a_restart(bench: Ben
     bench.shop.factor["latency", "checkout"] = (bench.now + STEP, 5.0)
     bench.run(6)
     bench.loop.stop()
-    spent = bench.loop._ledger.times
+    spent = bench.loop.fleet.ledger.times
     assert len(spent) == 1
     bench.shop.factor.clear()
     bench.loop = bench.make()
     assert bench.loop.restore()
     assert bench.loop.status().groups[0].watched == 8
-    assert bench.loop._ledger.times == spent
+    assert bench.loop.fleet.ledger.times == spent
     bench.run(20)
     bench.shop.factor["latency", "payments"] = (bench.now + STEP, 8.0)
     assert "payments" in {a.service for a in bench.run(6)}
@@ -395,7 +395,7 @@ def test_people_s_marks_move_the_threshold_of_that_series_alone(bench: Bench) ->
     bench.loop.train(bench.now)
     bench.shop.factor["latency", "checkout"] = (bench.now + STEP, 5.0)
     found = bench.run(5)[0]
-    group = bench.loop._groups[0]
+    group = bench.loop.fleet.groups[0]
     row = next(i for i, s in enumerate(group.series) if s.labels == found.series and s.entry.metric == found.metric)
     assert group.judge is not None
     before = group.judge.threshold.copy()
