@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import total_ordering
 from typing import Any
 
 import numpy as np
@@ -163,22 +164,39 @@ def sort_values(frame: Frame, *, descending: bool) -> Frame:
     return out
 
 
-_NUMBER = re.compile(r"(\d+)")
+_CHUNKS = re.compile(r"\d+|\D+", re.ASCII)
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """A sort key in which ``node10`` follows ``node9``."""
-    return [
-        (0, int(part), "") if part.isdigit() and part.isascii() else (1, 0, part)
-        for part in _NUMBER.split(text)
-        if part
-    ]
+def _is_number(chunk: str) -> bool:
+    return chunk.isascii() and chunk.isdigit() and len(chunk) < 20
+
+
+@total_ordering
+class Natural:
+    """A sort key in which ``node10`` follows ``node9``: runs of digits by value, all else by its bytes."""
+
+    __slots__ = ("chunks",)
+
+    def __init__(self, text: str) -> None:
+        self.chunks = _CHUNKS.findall(text) or [""]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Natural) and self.chunks == other.chunks
+
+    def __lt__(self, other: Natural) -> bool:
+        for mine, theirs in zip(self.chunks, other.chunks, strict=False):
+            if _is_number(mine) and _is_number(theirs):
+                if int(mine) != int(theirs):
+                    return int(mine) < int(theirs)
+            elif mine != theirs:
+                return bool(mine < theirs)
+        return len(self.chunks) < len(other.chunks)
 
 
 def sort_by_label(frame: Frame, names: Sequence[str], *, descending: bool) -> Frame:
     order = sorted(
         range(len(frame)),
-        key=lambda i: ([natural(label_value(frame.labels[i], n)) for n in names], frame.labels[i]),
+        key=lambda i: ([Natural(label_value(frame.labels[i], n)) for n in names], frame.labels[i]),
         reverse=descending,
     )
     out = frame.take(np.array(order, np.int64))
