@@ -10,6 +10,7 @@ from aiops.api.services import Component, ComponentState
 if TYPE_CHECKING:
     from aiops.incidents.detection import DetectionLoop
     from aiops.incidents.oncall import OnCall
+    from aiops.incidents.watchdogs import Watchdogs
     from aiops.ingest.collector import SourceStatus
     from aiops.ingest.signal_series import SeriesStatus
     from aiops.store.telemetry.store import TelemetryStore
@@ -73,3 +74,15 @@ def detection_component(loop: DetectionLoop | None, *, enabled: bool, running: b
 def oncall_components(oncall: OnCall) -> list[Component]:
     """A component for each schedule whose last reading failed; what was read before still holds."""
     return [Component(f"schedule {name}", ComponentState.DEGRADED, reason) for name, reason in oncall.failing().items()]
+
+
+def watchdog_components(watchdogs: Watchdogs) -> list[Component]:
+    """A component for each heartbeat that should always come; one that is missing is degraded."""
+    return [
+        Component(
+            f"heartbeat {name}",
+            ComponentState.DEGRADED if missing else ComponentState.READY,
+            "not heard: alerts may not arrive" if missing else "",
+        )
+        for name, _heard_ms, missing in watchdogs.states()
+    ]

@@ -149,6 +149,10 @@ class AnswerOut(Reply):
 # ---------------------------------------------------------------- incidents
 
 
+class AssignIn(RequestBody):
+    assignee: str = Field(max_length=200, description="who works on it; empty: nobody")
+
+
 class NoteIn(RequestBody):
     text: str = Field(min_length=1, max_length=4000)
 

@@ -12,7 +12,7 @@ from aiops.cli.replies import change, fetched
 if TYPE_CHECKING:
     from aiops.settings import Settings
 
-app = group_of("List, show, acknowledge, resolve, merge and split incidents.")
+app = group_of("List, show, acknowledge, assign, resolve, merge and split incidents.")
 Id = Annotated[str, typer.Argument(help="Incident id.")]
 PATH = "/api/v1/incidents"
 
@@ -105,6 +105,22 @@ def similar(
         for s in past
     ]  # fmt: skip
     console().print(table(("id", "alike", "opened", "title", "in common", "what ended it"), rows))
+
+
+@app.command()
+def assign(
+    id: Id,
+    assignee: Annotated[str, typer.Argument(help="Who works on it; leave it out for nobody.")] = "",
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Name who works on an incident."""
+    settings = settings_of(config, data_dir, url, api_key)
+    said = f"{id} is assigned to {assignee or 'nobody'}."
+    change(settings, f"{PATH}/{id}/assign", {"assignee": assignee}, json, lambda _: said)
 
 
 @app.command()

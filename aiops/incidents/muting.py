@@ -19,17 +19,29 @@ from aiops.settings import IncidentSettings
 WINDOWS_MS = 5_000
 
 
+Busy = Callable[[str, int], bool]
+"""Whether a calendar, by its name, has an event at a time (ms UTC)."""
+
+
+def _no_calendar(_name: str, _now_ms: int) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A maintenance window that comes back: from each time its cron line fires, for ``duration_ms``."""
+    """A maintenance window that comes back: from each time its cron line fires, for ``duration_ms``, or during the
+    events of ``calendar``."""
 
     name: str
     matchers: tuple[Matcher, ...]
     cron: str
     zone: str
     duration_ms: int
+    calendar: str = ""
 
-    def covers(self, now_ms: int) -> bool:
+    def covers(self, now_ms: int, busy: Busy = _no_calendar) -> bool:
+        if self.calendar:
+            return busy(self.calendar, now_ms)
         begin = next_run(self.cron, self.zone, now_ms - self.duration_ms)
         return begin is not None and begin <= now_ms
 
@@ -108,11 +120,12 @@ def windows_of(settings: IncidentSettings) -> tuple[Window, ...]:
     found = []
     for name, entry in settings.maintenance.items():
         try:
-            next_run(entry.cron, entry.zone, 0)
+            if entry.cron:
+                next_run(entry.cron, entry.zone, 0)
             matchers = parse_matchers(entry.matchers)
         except InvalidInput as error:
             raise ConfigError(f"incidents.maintenance.{name}: {error.message}", hint=error.hint) from error
-        found.append(Window(name, matchers, entry.cron, entry.zone, int(entry.duration_s * 1000)))
+        found.append(Window(name, matchers, entry.cron, entry.zone, int(entry.duration_s * 1000), entry.calendar))
     return tuple(found)
 
 
@@ -133,13 +146,18 @@ class Muting:
 
     Args:
         silences: those in force at a time (ms UTC), such as :meth:`Silences.active`.
+        busy: what the calendars of maintenance windows say, such as :meth:`OnCall.busy`. One that cannot be read
+            mutes nothing.
 
     Raises:
         ConfigError: a matcher, cron line or zone of the settings cannot be read.
     """
 
-    def __init__(self, silences: Callable[[int], Sequence[Silence]], settings: IncidentSettings) -> None:
+    def __init__(
+        self, silences: Callable[[int], Sequence[Silence]], settings: IncidentSettings, busy: Busy = _no_calendar
+    ) -> None:
         self._silences = silences
+        self._busy = busy
         self._windows = windows_of(settings)
         self._inhibitions = inhibitions_of(settings)
         self._open: tuple[int, tuple[Window, ...]] = (-WINDOWS_MS, ())
@@ -147,6 +165,6 @@ class Muting:
     def __call__(self, now_ms: int) -> Mutes:
         at, windows = self._open
         if not 0 <= now_ms - at < WINDOWS_MS:
-            windows = tuple(w for w in self._windows if w.covers(now_ms))
+            windows = tuple(w for w in self._windows if w.covers(now_ms, self._busy))
             self._open = (now_ms, windows)
         return Mutes(tuple(self._silences(now_ms)), windows, self._inhibitions)

@@ -74,6 +74,10 @@ class OnCall:
             return Duty(gap=f"schedule '{schedule}' could not be read for a week: {error}")
         return Duty(gap=f"nobody is on call by schedule '{schedule}'")
 
+    def busy(self, schedule: str, now_ms: int) -> bool:
+        """Whether the schedule has an event now; false where that is not known."""
+        return bool(self.duty(schedule, now_ms).people)
+
     def shifts(self, schedule: str) -> Sequence[Shift]:
         """What is known of it, by start."""
         with self._lock:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from aiops.settings.section import Section
 
 
 class MaintenanceSettings(Section):
-    """From each time the five-field ``cron`` line fires in ``zone``, for ``duration_s``, what ``matchers`` hold for
-    wakes nobody."""
+    """What ``matchers`` hold for wakes nobody: from each time the five-field ``cron`` line fires in ``zone``, for
+    ``duration_s``; or during the events of ``calendar``, one of ``connectors.oncall``."""
 
     matchers: tuple[str, ...] = Field(min_length=1)
-    cron: str
+    cron: str = ""
     zone: str = "UTC"
-    duration_s: float = Field(gt=0, le=7 * 86400)
+    duration_s: float = Field(0.0, ge=0, le=7 * 86400)
+    calendar: str = ""
+
+    @model_validator(mode="after")
+    def one_source(self) -> MaintenanceSettings:
+        if bool(self.cron) == bool(self.calendar):
+            raise ValueError("give either cron or calendar")
+        if self.cron and not self.duration_s:
+            raise ValueError("a cron line needs duration_s above 0")
+        return self
 
 
 class InhibitRuleSettings(Section):

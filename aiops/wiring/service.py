@@ -23,6 +23,7 @@ from aiops.api.components import (
     signal_components,
     source_components,
     store_component,
+    watchdog_components,
 )
 from aiops.api.rule_views import rule_components
 from aiops.api.services import Component, ComponentState, Services
@@ -147,7 +148,7 @@ class Service:
             RootCauseAnalyser(self.querier, self.store, watch_list(settings.detection), settings.incidents),
             routes_of(settings.receivers, {name: type(found).pages for name, found in self.notifiers.items()}),
             settings.incidents,
-            mutes=Muting(self.silences.active, settings.incidents),
+            mutes=Muting(self.silences.active, settings.incidents, self.oncall.busy),
             duty=self.oncall.duty,
         )
         life.on_stop(self.incidents.stop)
@@ -365,7 +366,7 @@ class Service:
         found += source_components(self.collector.status() if self.collector else ())
         found += signal_components(self._series.status() if self._series else None)
         found += rule_components(self.rules)
-        found += oncall_components(self.oncall)
+        found += [*oncall_components(self.oncall), *watchdog_components(self.watchdogs)]
         failed = dict(self._failed)
         why = failed.pop("detection", "")
         enabled = self.settings.detection.enabled

@@ -9,7 +9,17 @@ from fastapi import APIRouter, Query, Response
 from aiops.api import views
 from aiops.api.auth import Reader, Responder
 from aiops.api.pages import page
-from aiops.api.schemas import IncidentList, IncidentOut, MergeIn, NoteIn, ResolveIn, SimilarList, SimilarOut, SplitIn
+from aiops.api.schemas import (
+    AssignIn,
+    IncidentList,
+    IncidentOut,
+    MergeIn,
+    NoteIn,
+    ResolveIn,
+    SimilarList,
+    SimilarOut,
+    SplitIn,
+)
 from aiops.api.services import Services, running
 from aiops.core.incident import IncidentStatus
 from aiops.incidents.lifecycle import IncidentService
@@ -84,6 +94,13 @@ def router(services: Services) -> APIRouter:
         """Close an incident by hand."""
         changed = incidents().resolve(incident_id, caller, body.reason if body else "")
         services.audit.append(caller.name, "incident.resolve", incident_id)
+        return views.incident(changed)
+
+    @routes.post("/{incident_id}/assign", response_model=IncidentOut)
+    def assign(incident_id: str, body: AssignIn, caller: Responder) -> IncidentOut:
+        """Name who works on it; repeating it does nothing."""
+        changed = incidents().assign(incident_id, body.assignee, caller)
+        services.audit.append(caller.name, "incident.assign", incident_id, {"assignee": changed.assignee})
         return views.incident(changed)
 
     @routes.post("/{incident_id}/notes", response_model=IncidentOut)

@@ -141,6 +141,21 @@ def test_the_report_of_an_incident_in_each_form(house: House) -> None:
     assert house.client.get(f"{path}?format=pdf").status_code == 422
 
 
+def test_an_incident_is_assigned_and_the_timeline_says_so(house: House) -> None:
+    assert house.services.incidents is not None
+    labels = (("alertname", "Down"), ("service", "web"))
+    house.services.incidents.submit(
+        [Alert("a", SignalKind.ALERT, "Down", labels, Severity.WARNING, house.time.now, house.time.now)]
+    )
+    (found,) = house.client.get("/api/v1/incidents").json()["incidents"]
+    path = f"/api/v1/incidents/{found['id']}/assign"
+    assert house.client.post(path, json={"assignee": " ann "}).json()["assignee"] == "ann"
+    entry = house.client.post(path, json={"assignee": ""}).json()["timeline"][-1]
+    assert (entry["event"], entry["detail"]) == ("assigned", "to nobody")
+    assert house.client.post(path, json={"assignee": "x" * 201}).status_code == 422
+    assert house.client.post("/api/v1/incidents/INC-99/assign", json={"assignee": "ann"}).status_code == 404
+
+
 def test_merging_two_incidents(house: House) -> None:
     assert house.services.incidents is not None
     for service in ("a", "b"):

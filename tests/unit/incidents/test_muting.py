@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from aiops.core.errors import ConfigError, Conflict, Forbidden, InvalidInput, NotFound
 from aiops.core.incident import IncidentStatus, Severity
+from aiops.core.plugins import build
+from aiops.core.ports import PluginContext
 from aiops.core.principal import Principal, Role
 from aiops.core.series import Matcher, MatchOp
 from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.muting import Firing, Muting, inhibitions_of, windows_of
+from aiops.incidents.oncall import OnCall
 from aiops.incidents.silences import READ_AGAIN_MS, Silences, text_of
 from aiops.incidents.telling import ANNOUNCE_MS
 from aiops.settings import IncidentSettings
@@ -189,6 +193,51 @@ def test_a_window_mutes_and_says_so(database: StateDatabase) -> None:
     desk.service.submit([alert("Down", service="web")])
     assert desk.told() == []
     assert desk.only.muted == "in maintenance: always"
+
+
+def calendar_of(path: Path, start_ms: int, end_ms: int) -> OnCall:
+    """A calendar file with one event, read as the service reads it."""
+    begin, end = (datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ") for ms in (start_ms, end_ms))
+    path.write_text(
+        "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:test\r\nBEGIN:VEVENT\r\nUID:1\r\nSUMMARY:Move of the racks\r\n"
+        f"DTSTAMP:{begin}\r\nDTSTART:{begin}\r\nDTEND:{end}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+    )
+    source = build("connectors.oncall", "ical", {"path": str(path)}, PluginContext("moves"))
+    return OnCall({"moves": source}, lambda: start_ms)
+
+
+def test_the_events_of_a_calendar_are_windows(database: StateDatabase, tmp_path: Path) -> None:
+    calendar = calendar_of(tmp_path / "moves.ics", T0 + 5 * MINUTE, T0 + 10 * MINUTE)
+
+    class Moving(QuietDesk):
+        settings = IncidentSettings.model_validate(
+            {"maintenance": {"moves": {"matchers": ["service=web"], "calendar": "moves"}}}
+        )
+
+        def restarted(self) -> IncidentService:
+            self.silences = Silences(SilenceRepository(self.database), self.settings, self.clock)
+            self.service = IncidentService(
+                IncidentRepository(self.database), self.causes, self.routes, self.settings, self.clock,
+                mutes=Muting(self.silences.active, self.settings, calendar.busy), background=False,
+            )  # fmt: skip
+            return self.service
+
+    (window,) = windows_of(Moving.settings)
+    inside = T0 + 6 * MINUTE
+    assert not window.covers(inside, calendar.busy)  # a calendar that was never read mutes nothing
+    calendar.read()
+    assert [window.covers(T0 + m * MINUTE, calendar.busy) for m in (4, 5, 9, 10)] == [False, True, True, False]
+    desk = Moving(database, None)
+    desk.clock.now = inside
+    desk.service.submit([alert("Down", inside, service="web")])
+    assert desk.told() == []
+    assert desk.only.muted == "in maintenance: moves"
+
+
+@pytest.mark.parametrize("entry", [{}, {"cron": "* * * * *", "calendar": "moves"}, {"cron": "* * * * *"}])
+def test_a_window_comes_from_a_cron_line_with_a_length_or_from_a_calendar(entry: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="give either cron or calendar|needs duration_s"):
+        IncidentSettings.model_validate({"maintenance": {"x": {"matchers": ["a=b"], **entry}}})
 
 
 RULE = {"source_matchers": ["severity=critical"], "target_matchers": ["severity=warning"], "equal": ["cluster"]}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aiops.api.components import watchdog_components
 from aiops.api.services import Component, ComponentState
 from aiops.core.errors import ConfigError, TransientError
 from aiops.core.incident import IncidentStatus
@@ -48,9 +49,12 @@ def test_silence_pages_once_and_the_return_resolves(desk: Desk) -> None:
     assert desk.told().count(("pager", "opened")) == 1
     assert "prom-a" in desk.only.signals[0].alert.summary.raw
     assert dogs.states() == [("prom-a", desk.clock.now - 5 * MINUTE, True)]
+    (shown,) = watchdog_components(dogs)
+    assert (shown.name, shown.state, shown.required) == ("heartbeat prom-a", ComponentState.DEGRADED, False)
     dogs.beat("alertmanager", BEAT)
     dogs.check()
     assert not dogs.states()[0][2]
+    assert watchdog_components(dogs)[0].state is ComponentState.READY
     desk.pass_time(30 * MINUTE, 5000)
     assert desk.only.status is IncidentStatus.RESOLVED
     assert ("pager", "resolved") in desk.told()
