@@ -8,6 +8,13 @@ from aiops.incidents.metric_scores import CAP, ONSET_GUARD, SPREAD_FLOOR
 from aiops.incidents.ranking_case import Array, Case, ChangeRow, Frame, LogRow, SpanRow
 
 WIRE_WEIGHT = 1.2
+EARLY = 0.7
+FELT_MS = 0.5
+"""Smallest spread of a duration that counts, in ms."""
+FENCE, SPREAD = 1.5, 2.44
+"""In interquartile ranges: the fence, which the normal distribution passes once in 143, and its 5 to 95 % range."""
+ALIKE = 1.25
+"""A caller's own time that rose by no more than this many times what a call of its waited longer is that wait."""
 
 
 def score_spans(frame: Frame) -> tuple[Array, Array, dict[int, str]]:
@@ -21,28 +28,27 @@ def score_spans(frame: Frame) -> tuple[Array, Array, dict[int, str]]:
     split, told = _span_split(frame.case)
     if not 3 <= split < len(frame.case.span_times):
         return own, wire, {}
-    calls = {(row.caller, row.operation) for row in frame.case.spans if row.caller != row.service}
+    waited = _waited(frame.case, split, told)
     for row in frame.case.spans:
         callee, caller = frame.at(row.service), frame.at(row.caller)
         if callee is None:
             continue
+        slow, before, after = _rise(row.own, split, told)
         # A client span's own time is the wire time of its pair, which the callee's row holds.
-        waits = (row.service, row.operation) in calls
-        slow, before, after = _rise(row.own, split) if not waits else (0.0, 0.0, 0.0)
-        if slow > own[callee]:
+        if slow > own[callee] and after - before > ALIKE * waited.get(row.service, 0.0):
             own[callee] = slow
             _keep(words, callee, slow, f"own time of {row.operation} {before:.3g} ms to {after:.3g} ms")
-        fallen = _drop(row, told)
+        fallen = _drop(row, split, told)
         if caller is not None and caller != callee:
             drops[callee] = max(drops.get(callee, 0.0), fallen)
-            slow, before, after = _rise(row.wire, split)
+            slow, before, after = _rise(row.wire, split, told)
             if slow >= pair_wire.get((caller, callee), -1.0):
                 pair_wire[caller, callee], pair_usual[caller, callee] = slow, (before, after)
     for row in frame.case.spans:
         caller = frame.at(row.caller)
         if caller is None:
             continue
-        missing = _drop(row, told) * (1.0 - drops.get(caller, 0.0)) * 2.0
+        missing = _drop(row, split, told) * (1.0 - drops.get(caller, 0.0)) * 2.0
         if missing > lost[caller]:
             lost[caller] = missing
             what = f"{row.service} {row.operation}".strip()
@@ -52,7 +58,9 @@ def score_spans(frame: Frame) -> tuple[Array, Array, dict[int, str]]:
         mine = {p: v for p, v in pair_wire.items() if service in p}
         if mine and mass > 0:
             held = sum(mine.values())
-            wire[service] = held / len(mine) * (0.4 + 0.6 * held / mass)
+            ways = [[v for p, v in mine.items() if p[end] == service] for end in (0, 1)]
+            one_way = max(sum(way) / len(way) for way in ways if way)
+            wire[service] = 0.5 * (held / len(mine) + one_way) * (0.4 + 0.6 * held / mass)
             pair = max(mine, key=lambda p: mine[p])
             before, after = pair_usual[pair]
             names = " to ".join(frame.services[i] for i in pair)
@@ -64,22 +72,39 @@ def score_spans(frame: Frame) -> tuple[Array, Array, dict[int, str]]:
     return own + WIRE_WEIGHT * wire + lost, waiting, {s: text for s, (score, text) in words.items() if score > 0.3}
 
 
+def _waited(case: Case, split: int, told: int) -> dict[str, float]:
+    """By how many ms the slowest way from each caller to another service became slower."""
+    waited: dict[str, float] = {}
+    for row in case.spans:
+        if row.caller != row.service:
+            slow, before, after = _rise(row.wire, split, told)
+            if slow:
+                waited[row.caller] = max(waited.get(row.caller, 0.0), after - before)
+    return waited
+
+
 def _keep(words: dict[int, tuple[float, str]], service: int, score: float, text: str) -> None:
     if score > words.get(service, (0.0, ""))[0]:
         words[service] = (score, text)
 
 
-def _rise(values: Array, before: int) -> tuple[float, float, float]:
-    """(score, usual, now) of a duration row."""
+def _rise(values: Array, before: int, told: int) -> tuple[float, float, float]:
+    """(score, usual, now) of a duration row.
+
+    The history is short and may hold an older fault, so what is usual is told from its quartiles alone
+    (Tukey's fence, Exploratory Data Analysis, 1977).
+    """
     past, now = values[:before], values[before:]
+    seen = int(np.isfinite(values[told:]).sum())
     past, now = past[np.isfinite(past)], now[np.isfinite(now)]
     if len(past) < 3 or not len(now):
         return 0.0, float("nan"), float("nan")
-    high, median = float(np.quantile(past, 0.99)), float(np.median(past))
-    spread = max(float(np.quantile(past, 0.95) - np.quantile(past, 0.05)), SPREAD_FLOOR * median, 0.05)
+    low, median, upper = (float(q) for q in np.quantile(past, [0.25, 0.5, 0.75]))
+    high = upper + FENCE * (upper - low)
+    spread = max(SPREAD * (upper - low), SPREAD_FLOOR * median, FELT_MS)
     excess = np.sort(np.maximum(now - high, 0.0) / spread)[::-1]
     # Of many intervals a single one proves little; of one or two it is all there is.
-    single = 0.1 if len(excess) > 3 else 0.35
+    single = 0.1 if seen > 3 else 0.35
     sustained = single * excess[0] + (1 - single) * excess[1] if len(excess) > 1 else 0.7 * excess[0]
     return float(np.log1p(min(sustained, CAP))), median, float(now.max())
 
@@ -97,14 +122,22 @@ def _span_split(case: Case) -> tuple[int, int]:
     return int(first), int(told)
 
 
-def _drop(row: SpanRow, split: int) -> float:
-    """Share of a steady operation's calls that went missing, 0 to 1."""
-    past, now = np.nan_to_num(row.count[:split]), row.count[split:]
-    now = now[np.isfinite(now)]
+def _drop(row: SpanRow, split: int, told: int) -> float:
+    """Share of a steady operation's calls that went missing, 0 to 1.
+
+    Since the told onset one interval without them is enough; a fall before it must last, and counts for less.
+    """
+    past = np.nan_to_num(row.count[:split])
     usual = float(np.quantile(past, 0.1)) if len(past) else 0.0
-    if usual < 3 or (past > 0).mean() < 0.9 or not len(now):
+    if usual < 3 or (past > 0).mean() < 0.9:
         return 0.0
-    return float(np.clip(1.0 - now.min() / usual, 0.0, 1.0)) if now.min() < 0.5 * usual else 0.0
+    found = 0.0
+    for k in range(split, told + 1):
+        seen = row.count[k:][np.isfinite(row.count[k:])]
+        if len(seen):
+            missing = 1.0 - float(seen.max() if k < told else seen.min()) / usual
+            found = max(found, missing * (EARLY if k < told else 1.0) if missing > 0.5 else 0.0)
+    return found
 
 
 def score_logs(frame: Frame) -> tuple[Array, dict[int, LogRow]]:
