@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiops.actions.approval import ActionService
     from aiops.core.ports import Assistant, Clock, InboundParser, MetricQuerier, ScrapeTarget
     from aiops.core.principal import Principal
+    from aiops.core.signals import ChangeEvent
     from aiops.cost.service import CostService
     from aiops.incidents.anomalies import Anomalies
     from aiops.incidents.lifecycle import IncidentService
@@ -72,6 +73,10 @@ def _no_targets() -> Sequence[ScrapeTarget]:
     return ()
 
 
+def _tell_nobody(_changes: Sequence[ChangeEvent]) -> None:
+    return
+
+
 def _no_text() -> str:
     return ""
 
@@ -86,6 +91,7 @@ class Services:
         engine: what PromQL queries are put to: our engine, or a remote server.
         cost_report: the cost report of the last so many days as the principal may see it.
         targets: what is scraped, and how that goes.
+        tell_changes: passes deploys and other changes on to receivers that show them.
         otlp: what takes OTLP here and over gRPC; the app makes its own where there is none.
         import_costs: takes a FOCUS file's name and content into the store; gives the number of rows.
         components: states of all parts, cheap enough to be asked each second.
@@ -121,6 +127,7 @@ class Services:
     inbound: Mapping[str, InboundParser[Any]] = field(default_factory=dict)
     otlp: OtlpReceiver | None = None
     targets: Callable[[], Sequence[ScrapeTarget]] = _no_targets
+    tell_changes: Callable[[Sequence[ChangeEvent]], None] = _tell_nobody
     components: Callable[[], Sequence[Component]] = _no_components
     metrics_text: Callable[[], str] = _no_text
     versions: Mapping[str, str] = field(default_factory=dict)

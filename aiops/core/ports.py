@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from aiops.core.action import Action, ExecutionResult
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.cost import CostQuery, CostSeries, CostTable
+from aiops.core.errors import PermanentError
 from aiops.core.evidence import Answer
 from aiops.core.incident import Alert, Incident, IncidentUpdate, Notification, Shift
 from aiops.core.model import ModelUse, UseKind
@@ -231,6 +232,16 @@ class Notifier(Plugin[OptionsT]):
     pages: ClassVar[bool] = False
     refresh_s: ClassVar[float] = 0.0
     """How often :meth:`refresh` is called; 0 for receivers that remember what they were told."""
+
+    shows_changes: ClassVar[bool] = False
+    """Whether :meth:`changed` has a meaning for this kind."""
+
+    def changed(self, change: ChangeEvent) -> None:  # noqa: ARG002
+        """Show a deploy or other change beside its incidents.
+
+        Raises ``TransientError`` (tried again) or ``PermanentError`` (given up).
+        """
+        raise PermanentError("This receiver shows no changes.")
 
     def refresh(self, incidents: Sequence[Incident]) -> None:
         """Tell again of incidents, active or lately resolved, that this receiver was told of."""

@@ -21,6 +21,8 @@ class ReceiverSettings(PluginSettings):
     """Told only of what nobody acknowledged for so long after it opened."""
     repeat_s: float = Field(0.0, ge=0)
     """Told again each so often while an incident is open and unacknowledged."""
+    changes: bool = False
+    """Shown deploys and other changes as well, where its kind can show them; ``matchers`` hold for them too."""
     schedule: str = ""
     """A schedule of ``connectors.oncall``: told while ``person``, or anybody, is on call."""
     person: str = ""

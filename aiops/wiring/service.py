@@ -32,7 +32,9 @@ from aiops.core.ports import ChatSurface, CostSource, Executor, JobProgress, Not
 from aiops.core.principal import Principal
 from aiops.cost.bills import Bills
 from aiops.cost.service import CostService
+from aiops.incidents import change_notices
 from aiops.incidents.anomalies import Anomalies
+from aiops.incidents.change_notices import ChangeNotices
 from aiops.incidents.lifecycle import IncidentService
 from aiops.incidents.muting import Muting
 from aiops.incidents.notify import Dispatcher
@@ -172,6 +174,8 @@ class Service:
         self._detections, self._marks = DetectionRepository(state), MarkRepository(state)
         self.anomalies = Anomalies(self._detections, self._marks, self.querier, system_clock, lambda: self._detection)
         self._job_rows = JobRepository(state)
+        jobs = JobQueue(self._job_rows)
+        self._change_notices = ChangeNotices(settings.receivers, self.notifiers, jobs)
         self.models = ModelRegistry(folder)
         executor = PlanExecutor(
             self.querier,
@@ -213,9 +217,10 @@ class Service:
             cost_report=self._cost_report,
             import_costs=self._bills.upload,
             models=self.models,
-            jobs=JobQueue(self._job_rows),
+            jobs=jobs,
             otlp=receiver_of(settings, self.store, system_clock),
             targets=lambda: scrape_targets(self.sources.values()),
+            tell_changes=self._change_notices.tell,
             inbound=plugins.all("connectors.inbound", settings.connectors.inbound),
             components=self._components,
             metrics_text=self._own.metrics_text if self._own else str,
@@ -333,6 +338,7 @@ class Service:
             ),
             "retention": retention_job(self.store, self._job_rows, self.silences),
             "cost": self._bills.read,
+            change_notices.KIND: self._change_notices.run,
             "backfill": backfill_job(self.store, self.sources, self._stopping.wait),
             "train": self._train_job,
         }

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 
 from aiops.core.incident import Incident, Notification, NotificationEvent
 from aiops.core.ports import Notifier, PluginContext, PluginOptions
+from aiops.core.signals import ChangeEvent
 from aiops.core.untrusted import Untrusted
 from connectors.http import client
 from connectors.incident_text import link
@@ -25,7 +26,7 @@ class PagerDutyOptions(PluginOptions):
 
 
 class PagerDuty(Notifier[PagerDutyOptions]):
-    """Events API v2: trigger, acknowledge and resolve with the incident id as ``dedup_key``.
+    """Events API v2: trigger, acknowledge and resolve with the incident id as ``dedup_key``; change events.
 
     A repeated trigger of an open incident updates it without paging anyone again. Pages by default, so it is
     not told of incidents that are made of anomalies alone.
@@ -33,6 +34,7 @@ class PagerDuty(Notifier[PagerDutyOptions]):
 
     Options = PagerDutyOptions
     pages = True
+    shows_changes = True
 
     def __init__(self, options: PagerDutyOptions, context: PluginContext) -> None:
         super().__init__(options, context)
@@ -46,6 +48,22 @@ class PagerDuty(Notifier[PagerDutyOptions]):
             over = {k: body[k] for k in ("routing_key", "dedup_key")} | {"event_action": "resolve"}
             self._client.post("/v2/enqueue", json=over)
         return notification.dedup_key
+
+    def changed(self, change: ChangeEvent) -> None:
+        """A change event (https://developer.pagerduty.com/docs/send-change-event): shown, never paged."""
+        details = {"kind": change.kind, "author": change.author, "environment": change.environment}
+        body: dict[str, Any] = {
+            "routing_key": self.options.routing_key.get_secret_value(),
+            "payload": {
+                "summary": change.title.display(1024) or change.kind,
+                "source": change.service or "aiops",
+                "timestamp": datetime.fromtimestamp(change.time_ms / 1000, UTC).isoformat(),
+                "custom_details": {k: v for k, v in {**dict(change.attributes), **details}.items() if v},
+            },
+        }
+        if change.link.startswith(("https://", "http://")):
+            body["links"] = [{"href": change.link, "text": "The change"}]
+        self._client.post("/v2/change/enqueue", json=body)
 
     def close(self) -> None:
         self._client.close()

@@ -12,7 +12,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +21,8 @@ from aiops.core.errors import PermanentError, TransientError
 from aiops.core.incident import IncidentStatus, NotificationEvent
 from aiops.core.plugins import build, discover, load
 from aiops.core.ports import Notifier, PluginContext
+from aiops.core.signals import ChangeEvent
+from aiops.core.untrusted import Untrusted
 from tests.contract.incidents import T0, notification
 from tests.contract.peers import Answer, Peer, peer
 
@@ -274,6 +276,42 @@ def test_pagerduty_keeps_one_dedup_key(event: NotificationEvent, action: str) ->
         assert body["payload"]["severity"] == "critical"
         assert body["payload"]["custom_details"]["causes"][0]["service"] == "cart"
         assert body["links"][0]["href"].endswith("/INC-7")
+
+
+CHANGE = ChangeEvent(
+    T0, "deploy", "cart", Untrusted("cart 1.4.2\u202e"), "ann", "https://ci.example.org/7", "prod", (("team", "shop"),)
+)
+
+
+def test_pagerduty_shows_a_change_and_does_not_page() -> None:
+    with peer(PROVIDERS["pagerduty"].usual) as server:
+        notifier = made("pagerduty", PROVIDERS["pagerduty"].options(server.url))
+        notifier.changed(CHANGE)
+        notifier.changed(replace(CHANGE, link="javascript:alert(1)"))
+        notifier.close()
+        told, unlinked = server.received
+    assert told.path == "/v2/change/enqueue"
+    assert told.json == {
+        "routing_key": TOKEN,
+        "payload": {
+            "summary": "cart 1.4.2",
+            "source": "cart",
+            "timestamp": datetime.fromtimestamp(T0 / 1000, UTC).isoformat(),
+            "custom_details": {"team": "shop", "kind": "deploy", "author": "ann", "environment": "prod"},
+        },
+        "links": [{"href": "https://ci.example.org/7", "text": "The change"}],
+    }
+    assert "links" not in unlinked.json
+
+
+def test_only_pagerduty_shows_changes(case: tuple[Notifier[Any], Peer, Provider]) -> None:
+    notifier, server, provider = case
+    shows = provider is PROVIDERS["pagerduty"]
+    assert type(notifier).shows_changes is shows
+    if not shows:
+        with pytest.raises(PermanentError, match="shows no changes"):
+            notifier.changed(CHANGE)
+        assert not server.received
 
 
 def test_what_pages_by_default() -> None:

@@ -39,6 +39,7 @@ def router(services: Services) -> APIRouter:
         if found.changes:
             key = request.headers.get("idempotency-key") or hashlib.sha256(body).hexdigest()
             services.store.append(Collected(changes=found.changes), key=f"webhook:{source}:{key}")
+            services.tell_changes(found.changes)
         if found.alerts:
             running(services.incidents, "incident engine").submit(found.alerts)
         if found.heartbeats and services.watchdogs is not None:
