@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from aiops.api.remote_read import STREAMED as STREAMED_TYPE
+from aiops.api.xor_chunks import encode
 from aiops.core.ports import Collected, system_clock
 from aiops.core.principal import LOCAL
 from aiops.core.series import STALE_NAN, SampleBlock, labels_of
@@ -18,7 +21,10 @@ from aiops.settings import PromqlSettings, Settings
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
 from tests.integration import servers
+from tests.integration.promql_worlds import make, remote_write
+from tests.unit.api.streamed import frames, samples
 from tests.unit.ingest.app import app_over, serving
+from tests.unit.ingest.encode import chunk, snappy, text, varint
 
 A = labels_of({"__name__": "a_total", "zone": 'q"\\u', "job": "own"})
 B = labels_of({"__name__": "a_total", "zone": "b", "job": "own"})
@@ -108,3 +114,53 @@ def test_it_federates_samples_with_their_times_and_their_end(tmp_path: Path, hou
         )
     finally:
         server.stop()
+
+
+STREAMED = b"\x12\x01\x01"
+
+
+def test_its_own_chunks_are_ours_byte_for_byte(tmp_path: Path) -> None:
+    """Debian's Prometheus answers streamed chunks and reads samples only (3.x asks for chunks first)."""
+    settings = Settings()
+    store = TelemetryStore(TelemetryDatabase(None, settings.store))
+    block = make(1, 3)[0].block
+    server = servers.start_prometheus(tmp_path)
+    try:
+        remote_write(server.url, block)
+        store.append(Collected(samples=block))
+        kinds = {"content-type": "application/x-protobuf", "content-encoding": "snappy"}
+        matching = b"\x08\x02" + chunk(2, text("__name__")) + chunk(3, text(".+"))
+        window = b"\x08" + varint(0) + b"\x10" + varint(1 << 41)
+        body = snappy(chunk(1, window + chunk(3, matching)) + STREAMED)
+
+        def read(base: str) -> dict[tuple[tuple[str, str], ...], list[bytes]]:
+            answer = httpx.post(f"{base}/api/v1/read", content=body, headers=kinds, trust_env=False)
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["content-type"] == STREAMED_TYPE
+            found: dict[tuple[tuple[str, str], ...], list[bytes]] = {}
+            order = []
+            for frame in frames(answer.content):
+                for one in frame.series:
+                    labels = tuple((pair.name, pair.value) for pair in one.labels)
+                    order.append(labels)
+                    found.setdefault(labels, []).extend(bytes(c.data) for c in one.chunks)
+            assert order == sorted(order)
+            return found
+
+        with serving(app_over(store, settings, system_clock)) as url:
+            ours, theirs = read(url), read(server.url)
+        assert len(theirs) > 5
+        assert ours.keys() == theirs.keys()
+        same = 0
+        for labels, chunks in theirs.items():
+            for data in chunks:
+                rows = samples(data)
+                ts = np.array([t for t, _ in rows])
+                values = np.array([bits for _, bits in rows], np.uint64).view(np.float64)
+                assert encode(ts, values, np.zeros(1, np.int64), np.array([len(rows)])) == [data]
+                same += 1
+            assert [row for data in ours[labels] for row in samples(data)] == [r for d in chunks for r in samples(d)]
+        assert same >= len(theirs)
+    finally:
+        server.stop()
+        store.close()

@@ -6,15 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from aiops.access.permissions import Permission
 from aiops.api import remote_read
 from aiops.api.auth import allow
 from aiops.api.services import Services
-from aiops.core.errors import QueryError
+from aiops.core.errors import InvalidInput, QueryError
+from aiops.core.ports import OpenScan
 from aiops.core.principal import Principal
-from aiops.core.series import SampleBlock
+from aiops.store.telemetry.exemplars import ROWS_CAP as HISTOGRAMS
 
 QUERY_LIMIT = 4 * 1024 * 1024
 HEADERS = {"content-encoding": "snappy"}
@@ -25,20 +26,31 @@ def router(services: Services) -> APIRouter:
 
     @routes.post("/api/v1/read", response_class=Response, operation_id="prometheus_remote_read")
     async def read(request: Request, caller: Annotated[Principal, Depends(allow(Permission.READ))]) -> Response:
-        """Samples of the series that match, within the caller's label scope; snappy protobuf both ways."""
+        """Samples of the series that match, within the caller's label scope, as the reader likes them best:
+        snappy protobuf, or a stream of XOR chunks. Native histograms come as samples only."""
         body = await request.body()
 
         def work() -> Response:
-            queries = remote_read.decode(body, QUERY_LIMIT)
+            queries, accepted = remote_read.decode(body, QUERY_LIMIT)
             most = services.settings.promql.max_samples
-            left, results = most, list[SampleBlock]()
+            left, scans = most, list[OpenScan]()
+            histograms = []
             for query in queries:
                 window = query.start_ms, query.end_ms, caller
-                left -= services.store.open_scan(query.matchers, *window, most).sample_count
-                if left < 0:
-                    raise QueryError("exceeded sample limit (promql.max_samples)")
-                results.append(services.store.scan(query.matchers, *window))
-            return Response(remote_read.encode(results), 200, HEADERS, "application/x-protobuf")
+                scans.append(services.store.open_scan(query.matchers, *window, most))
+                histograms.append(services.store.histograms(query.matchers, *window))
+                left -= scans[-1].sample_count
+                if left < 0 or len(histograms[-1]) >= HISTOGRAMS:
+                    raise QueryError("exceeded sample limit (promql.max_samples, or 10,000 native histograms)")
+            native = any(histograms)
+            if native and remote_read.SAMPLES not in accepted:
+                raise InvalidInput("The series have native histograms, which are answered as SAMPLES only.")
+            if accepted[0] == remote_read.STREAMED_XOR_CHUNKS and not native:
+                frames = remote_read.chunked(list(zip(scans, queries, strict=True)))
+                return StreamingResponse(frames, 200, media_type=remote_read.STREAMED)
+            blocks = [services.store.scan(q.matchers, q.start_ms, q.end_ms, caller) for q in queries]
+            answer = remote_read.encode(list(zip(blocks, histograms, strict=True)))
+            return Response(answer, 200, HEADERS, "application/x-protobuf")
 
         return await run_in_threadpool(work)
 

@@ -17,10 +17,12 @@ from starlette.testclient import TestClient
 from aiops.api import remote_read
 from aiops.api.app import create_app
 from aiops.api.routes.federation import exposition
+from aiops.api.xor_chunks import encode
 from aiops.core.ports import Collected, ScrapeTarget
-from aiops.core.series import STALE_NAN, SampleBlock, labels_of
+from aiops.core.series import STALE_NAN, NativeHistogram, SampleBlock, labels_of
 from connectors.scraping.exposition import labels_of_series, parse
 from tests.unit.api.conftest import NOW, House
+from tests.unit.api.streamed import frames, samples
 from tests.unit.ingest.encode import chunk, snappy, text, varint
 
 A = labels_of({"__name__": "a_total", "team": "shop", "le.x": "1"})
@@ -141,7 +143,7 @@ def test_each_query_gets_its_series_whole(filled: House) -> None:
         (b"\xff", 400),
         (query(0, NOW, (9, "a", "b")), 400),
         (query(0, NOW, (2, "a", "(")), 400),
-        (query(0, NOW, (0, "a", "b")) + b"\x12\x01\x01", 400),
+        (query(0, NOW, (0, "a", "b")) + b"\x12\x01\x07", 400),
     ],
 )
 def test_what_cannot_be_read_is_refused(filled: House, body: bytes, status: int) -> None:
@@ -154,11 +156,79 @@ def test_samples_are_written_as_protobuf_writes_them(samples: list[tuple[int, fl
     ts = np.array(sorted(t for t, _ in samples), np.int64)
     numbers = np.array([v for _, v in samples])
     block = SampleBlock((A,), np.array([0, len(ts)]), ts, numbers)
-    plain = bytes(cramjam.snappy.decompress_raw(remote_read.encode([block])))
+    plain = bytes(cramjam.snappy.decompress_raw(remote_read.encode([(block, ())])))
     (raw,) = remote_read.Response.FromString(plain).results[0].timeseries
     series = remote_read.Series.FromString(raw)
     assert [s.timestamp for s in series.samples] == ts.tolist()
     assert np.array([s.value for s in series.samples]).tobytes() == numbers.tobytes()
+
+
+STREAMED, EITHER = b"\x12\x01\x01", b"\x12\x02\x01\x00"
+"""Only chunks are accepted, or chunks rather than samples."""
+
+
+def streamed(answer: Any) -> list[list[tuple[dict[str, str], list[tuple[int, float]]]]]:
+    """By query as :func:`results`."""
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
+    assert "content-encoding" not in answer.headers
+    found: list[list[tuple[dict[str, str], list[tuple[int, float]]]]] = [[], []]
+    for frame in frames(answer.content):
+        (one,) = frame.series
+        rows = [pair for chunk_ in one.chunks for pair in samples(chunk_.data)]
+        assert [(c.low, c.high) for c in one.chunks] == [
+            (own[0][0], own[-1][0]) for own in (samples(c.data) for c in one.chunks)
+        ]
+        values = np.array([bits for _, bits in rows], np.uint64).view(np.float64).tolist()
+        times = [ts for ts, _ in rows]
+        found[frame.query].append(({p.name: p.value for p in one.labels}, list(zip(times, values, strict=True))))
+    return found
+
+
+@pytest.mark.parametrize("accepted", [STREAMED, EITHER])
+def test_chunks_hold_the_same_as_samples(filled: House, accepted: bytes) -> None:
+    body = query(NOW - 30_000, NOW, (0, "__name__", "a_total")) + query(0, NOW, (2, "team", "o.*|shop"))
+    plain, chunks = results(read(filled, body)), streamed(read(filled, body + accepted))
+    assert len(chunks[1]) == 5
+    assert repr(chunks) == repr(plain)
+    assert streamed(read(filled, query(0, NOW, (0, "team", "ops")) + accepted, "scoped")) == [[], []]
+
+
+def test_a_long_series_comes_in_frames_of_a_megabyte(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_read, "FRAME_BYTES", 1000)
+    rng = np.random.default_rng(1)
+    ts = (NOW - 9_000_000 + np.cumsum(rng.integers(1, 9000, 1000))).tolist()
+    values = rng.normal(size=1000).tolist()
+    house.services.store.append(Collected(samples=SampleBlock.build([(A, ts, values)])))
+    answer = read(house, query(0, NOW * 2, (0, "__name__", "a_total")) + STREAMED)
+    parts = streamed(answer)[0]
+    assert len(parts) > 3
+    assert [pair for _, own in parts for pair in own] == list(zip(ts, values, strict=True))
+
+
+bits64 = st.integers(0, (1 << 64) - 1)
+steps = st.one_of(st.integers(1, 3), st.integers(1, 1 << 14), st.integers(1, 1 << 20), st.integers(1, 1 << 40))
+
+
+@given(st.integers(-(1 << 45), 1 << 45), st.lists(st.tuples(steps, bits64), min_size=1, max_size=120))
+def test_chunks_keep_every_bit(start: int, rows: list[tuple[int, int]]) -> None:
+    ts = start + np.cumsum([step for step, _ in rows])
+    values = np.array([bits for _, bits in rows], np.uint64).view(np.float64)
+    size = np.array([len(rows)])
+    (data,) = encode(ts, values, np.zeros(1, np.int64), size)
+    assert samples(data) == list(zip(ts.tolist(), [bits for _, bits in rows], strict=True))
+
+
+def test_native_histograms_come_as_samples_only(filled: House) -> None:
+    payload = b"\x08\x07\x78" + varint(NOW)
+    filled.services.store.append(Collected(histograms=(NativeHistogram(B, NOW, payload),)))
+    body = query(0, NOW, (0, "team", "ops"))
+    answer = read(filled, body + EITHER)
+    assert results(answer)[0][0][1][1] == (NOW - 20_000, -math.inf)
+    whole = remote_read.Response.FromString(bytes(cramjam.snappy.decompress_raw(answer.content)))
+    assert [bytes(h) for h in remote_read.Series.FromString(whole.results[0].timeseries[0]).histograms] == [payload]
+    refused = read(filled, body + STREAMED)
+    assert (refused.status_code, "native histograms" in refused.json()["error"]) == (400, True)
 
 
 # ------------------------------------------------------------------ targets
