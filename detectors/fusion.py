@@ -25,7 +25,7 @@ from detectors.support.device import Choice
 
 class FusionOptions(PluginOptions):
     device: Choice = "auto"
-    members: tuple[str, ...] = Field(("seasonal_residual", "ridge_ar", "window_covariance", "stillness"), min_length=1)
+    members: tuple[str, ...] = Field(("seasonal_residual", "ridge_ar", "window_covariance"), min_length=1)
     member_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of members by name."""
 

@@ -19,7 +19,8 @@ from detectors.support.states import check, pick, roll, scores_of, state_of
 
 CLIP = 8.0
 """Lags and targets of the fit are limited to this many spreads, so that outliers do not bend it."""
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 2 << 20
+"""Of lagged values at once: few enough to stay in the processor's cache."""
 
 
 class RidgeArOptions(PluginOptions):
@@ -144,16 +145,19 @@ class RidgeAr(Detector[RidgeArOptions]):
 
     def _solve(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Ridge weights [S, lags + 1], oldest lag first, intercept last."""
-        lags, size = self.options.lags, x.shape[1]
+        lags, length = self.options.lags, max(x.shape[1] - self.options.lags, 0)
         width = lags + 2
         gram = x.new_zeros((x.shape[0], width, width), dtype=torch.float64)
-        rows = max(1, CHUNK_BYTES // (4 * width * max(x.shape[0], 1)))
-        for start in range(0, size - lags, rows):
-            end = min(start + rows, size - lags)
-            block = x[:, start : end + lags].unfold(1, lags + 1, 1)
-            block = torch.cat([block, block.new_ones((*block.shape[:2], 1))], 2)
-            weight = mask[:, start + lags : end + lags, None].to(x.dtype)
-            gram += torch.bmm((block * weight).transpose(1, 2), block)
+        weight = mask[:, None, lags:].to(x.dtype)
+        span = max(min(length, CHUNK_BYTES // (4 * width)), 1)
+        rows = max(1, CHUNK_BYTES // (4 * width * span))
+        for first in range(0, x.shape[0], rows):
+            part, mine = x[first : first + rows], gram[first : first + rows]
+            for start in range(0, length, span):
+                end = min(start + span, length)
+                shifted = [part[:, start + k : end + k] for k in range(lags + 1)]
+                block = torch.stack([*shifted, torch.ones_like(shifted[0])], 1)
+                mine += torch.bmm(block * weight[first : first + rows, :, start:end], block.transpose(1, 2))
         inside = [*range(lags), lags + 1]
         normal, target = gram[:, inside][:, :, inside], gram[:, inside, lags]
         count = mask[:, lags:].sum(1).clamp(min=1)

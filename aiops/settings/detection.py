@@ -58,7 +58,7 @@ class DetectionSettings(Section):
     """Empty means the default list: rate, errors and duration per service, saturation per host."""
     watch_rules: bool = True
     """Beside the default list, the results of recording rules (``level:metric:operations``), fifty at most."""
-    detectors: tuple[str, ...] = ("seasonal_residual", "ridge_ar", "window_covariance", "stillness")
+    detectors: tuple[str, ...] = ("seasonal_residual", "ridge_ar", "window_covariance")
     train_window_s: float = 14 * 86400.0
     min_points: int = 120
     max_series: int = 20_000

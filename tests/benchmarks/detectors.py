@@ -28,7 +28,7 @@ from tests.benchmarks.detector_peers import PEERS
 
 TOOLS = Path(__file__).resolve().parents[3] / "shared" / "tools"
 STEP = 60_000
-MEMBERS = ("seasonal_residual", "ridge_ar", "window_covariance", "stillness")
+MEMBERS = ("seasonal_residual", "ridge_ar", "window_covariance")
 BASELINES = ("baseline_pca", "baseline_one_class_svm", "baseline_isolation_forest")
 TABLE = ("fusion", *MEMBERS, "window_bank", "group_covariance")
 

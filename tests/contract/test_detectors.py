@@ -25,8 +25,6 @@ EXTRAS = {"onnx_forecaster": "onnxruntime"}
 NAMES = sorted(
     name for name in set(discover("detectors")) - set(BASELINES) if name not in EXTRAS or find_spec(EXTRAS[name])
 )
-BLIND_TO_LEVEL = {"stillness"}
-"""Detectors of something else than unusual values; they have tests of their own."""
 NO_FLOOR = {name for name in NAMES if "relative_floor" not in load("detectors", name).Options.model_fields}
 OPTIONS: dict[str, dict[str, Any]] = {}
 """What a detector cannot do without."""
@@ -112,8 +110,6 @@ class TestContract:
         assert sum(v.nbytes for v in state.arrays.values()) <= 4096 * len(batch)
 
     def test_a_spike_and_a_step_stand_out(self, name: str) -> None:
-        if name in BLIND_TO_LEVEL:
-            pytest.skip("sees no levels")
         batch = sample(2)
         values = batch.values.copy()
         values[0, 500] += 60
@@ -189,8 +185,6 @@ class TestContract:
         assert np.array_equal(np.isfinite(ticked.score), np.isfinite(values[:, :1]))
 
     def test_a_move_on_a_flat_series_is_scored(self, name: str) -> None:
-        if name in BLIND_TO_LEVEL:
-            pytest.skip("sees no levels")
         detector = make(name)
         state = detector.fit(batch_of(np.full((1, 300), 50.0)))
         _, scores = detector.update(state, batch_of([[75.0]], start=300 * STEP))
