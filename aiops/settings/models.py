@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, SecretStr
 
 from aiops.core.principal import Role
 from aiops.settings.section import Section
@@ -10,6 +12,30 @@ from aiops.settings.section import Section
 
 class RegistrySettings(Section):
     """Where models are recorded, and what is asked of an artifact."""
+
+    tracking_url: str = ""
+    """An MLflow server to record models with; empty means an MLflow database in the data folder."""
+    tracking_token: SecretStr = SecretStr("")
+    """Sent to it as a bearer token."""
+    require_signature: bool = True
+    """An artifact without a signature by a trusted key is refused; one that was changed is refused in any case."""
+    signing_key_file: Path | None = None
+    """PEM of an elliptic-curve private key to sign with; by default one is made in the data folder."""
+    signing_key_password: SecretStr = SecretStr("")
+    trusted_keys: tuple[Path, ...] = ()
+    """PEMs of further public keys whose signatures count: of other machines, or of keys used before."""
+    encryption_key: SecretStr = SecretStr("")
+    """Any text; with it artifacts, snapshots and checkpoints are encrypted. Without it the store's key serves."""
+    encryption_key_file: Path | None = None
+    """Holds the key instead."""
+    datasets_kept: int = Field(3, ge=0)
+    """Newest snapshots kept of each model, besides those of its champion and challenger."""
+    checkpoints_kept: int = Field(5, ge=1)
+    """Newest checkpoints kept of each model."""
+    trace_llm: bool = True
+    """Record each call of an LLM as a trace: times, tokens and money."""
+    trace_contents: bool = False
+    """Record what was said in it as well."""
 
 
 class TrainingSettings(Section):
