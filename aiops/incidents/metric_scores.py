@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ CAP = 30.0
 SPREAD_FLOOR = 0.1
 EXPLAINED = 0.7
 CALM_QUANTILE = 0.97
-CALM_FLOOR = 1.0
+CALM_FLOOR, CALM_FLOOR_EACH = 1.0, 0.8
 FELT_FLOOR = 0.1
 SHOWN_FIRST = 1.5
 MIN_HISTORY = 12
@@ -30,24 +31,46 @@ WEIGHTS: Mapping[MetricKind, float] = {
 }
 CALLS = 2.0
 """Calls of one callee that a request may make, where it is not known."""
+IMMATERIAL = 0.3
+OWN_TRAFFIC = 0.3
+"""Of a change in traffic that the callers' own does not explain, what speaks against the service itself."""
 CALLER_SHARE = 0.5
 """Of a call's unexplained latency, what speaks against the caller."""
 OTHER_THAN_SYMPTOM = 0.4
 """Weight of latency where errors are the symptom, and the other way round."""
 
 
-def score_metrics(frame: Frame) -> tuple[Array, Array, float, dict[int, list[tuple[float, int]]], int, float]:
-    """Scores of the metrics.
+@dataclass(frozen=True, slots=True)
+class MetricScores:
+    """What metrics say of each service.
 
-    Returns:
-        score per service, the part of it that is latency, the calm level, deviating rows per service, the onset
-        used, the symptom's strength.
+    Attributes:
+        own: [S] score.
+        latency: [S] the part of it that is latency.
+        calm: the level that the best of all services reaches when nothing is wrong.
+        calm_each: [S] the same for each service, so far as it takes one to stand out from all: a service that is
+            restless by nature proves less with the same score.
+        strongest: (strength, row of ``case.metrics``) of what deviates, by service.
+        onset: row of the onset used.
+        felt: the symptom's own deviation over what its calm windows reach.
     """
+
+    own: Array
+    latency: Array
+    calm: float
+    calm_each: Array
+    strongest: Mapping[int, Sequence[tuple[float, int]]]
+    onset: int
+    felt: float
+
+
+def score_metrics(frame: Frame) -> MetricScores:
+    """Scores of the metrics; all 0 where there is too little history."""
     case, n = frame.case, len(frame.services)
     rows = [i for i, m in enumerate(case.metrics) if frame.at(m.service) is not None]
     total = len(case.timestamps)
     if not rows or case.onset < MIN_HISTORY or case.onset >= total:
-        return np.zeros(n), np.zeros(n), CALM_FLOOR, {}, case.onset, 0.0
+        return MetricScores(np.zeros(n), np.zeros(n), CALM_FLOOR, np.full(n, CALM_FLOOR), {}, case.onset, 0.0)
     kinds = [_kind(case.metrics[i]) for i in rows]
     values = np.stack([_as_badness(case.metrics[i].values, way) for i, (_, way) in zip(rows, kinds, strict=True)])
     floors = np.array([_floor(case.metrics[i].values, kind) for i, (kind, _) in zip(rows, kinds, strict=True)])
@@ -65,6 +88,7 @@ def score_metrics(frame: Frame) -> tuple[Array, Array, float, dict[int, list[tup
     weighted[:, -1] *= _with_symptom(frame, rows, excess, onset)
     score = np.zeros((n, sustained.shape[1]))
     latency = np.zeros(n)
+    felt = _felt(case, width, guard)
     for kind in MetricKind:
         members = np.array([j for j, (k, _) in enumerate(kinds) if k is kind], np.int64)
         if not len(members):
@@ -74,19 +98,25 @@ def score_metrics(frame: Frame) -> tuple[Array, Array, float, dict[int, list[tup
             names = [case.metrics[rows[j]].name for j in members]
             rises = _top_two(np.maximum(values[members] - _usual(values[members], case.onset - guard), 0.0), width)
             part = _latency(n, owner[members], names, weighted[members], rises, frame.pairs())
+            if felt > 1.0 and case.symptom[1] in names:
+                part[:, -1] *= _material(n, owner[members], names, rises[:, -1], frame)
             latency = part[:, -1].copy()
         elif kind is MetricKind.ERRORS:
             part = _explain_away(part, frame.pairs())
+        elif kind is MetricKind.TRAFFIC:
+            part = _asked_by_callers(part, frame.pairs())
         score += part
-    past = (score * reachability(frame)[:, None])[:, : max(1, case.onset - guard - width + 1)].max(axis=0)
-    calm = max(CALM_FLOOR, float(np.quantile(past, CALM_QUANTILE)))
+    past = (score * reachability(frame)[:, None])[:, : max(1, case.onset - guard - width + 1)]
+    calm = max(CALM_FLOOR, float(np.quantile(past.max(axis=0), CALM_QUANTILE)))
+    each = np.maximum(CALM_FLOOR_EACH, np.quantile(past, CALM_QUANTILE, axis=1))
+    each *= max(1.0, float(np.quantile((past / each[:, None]).max(axis=0), CALM_QUANTILE)))
     strongest: dict[int, list[tuple[float, int]]] = {}
     # A saturated resource says more than the latency that it causes: it is shown first where both deviate.
     shown = weighted[:, -1] * np.where([kind is MetricKind.SATURATION for kind, _ in kinds], SHOWN_FIRST, 1.0)
     for j in np.argsort(-shown, kind="stable"):
         if weighted[j, -1] > 0.05:
             strongest.setdefault(int(owner[j]), []).append((float(weighted[j, -1]), rows[j]))
-    return score[:, -1], latency, calm, strongest, onset, _felt(case, width, guard)
+    return MetricScores(score[:, -1], latency, calm, each, strongest, onset, felt)
 
 
 def _felt(case: Case, width: int, guard: int) -> float:
@@ -245,12 +275,47 @@ def _latency(
     return np.maximum(left, np.maximum(blame, CALLER_SHARE * unexplained))
 
 
+def _material(n: int, owner: NDArray[np.int64], names: Sequence[str], rises: Array, frame: Frame) -> Array:
+    """[S] in :data:`IMMATERIAL` to 1: how much of the symptom's rise each service's own of the same measure can make.
+
+    Waiting adds up along a call, so what rose by a millisecond did not make a second.
+    """
+    service, metric = frame.case.symptom
+    same = np.array([name == metric for name in names])
+    most = np.full(n, np.nan)
+    for at, rise in zip(owner[same], rises[same], strict=True):
+        most[at] = np.fmax(most[at], rise)
+    start = frame.at(service)
+    if start is None or not most[start] > 0:
+        return np.ones(n)
+    share = np.clip(CALLS * most / most[start], IMMATERIAL, 1.0)
+    return np.where(np.isfinite(share), share, 1.0)
+
+
 def _explain_away(part: Array, pairs: Iterable[tuple[int, int]]) -> Array:
     """``part`` [S, W] less what the best callee shows of the same kind."""
     best = np.zeros_like(part)
     for caller, callee in pairs:
         np.maximum(best[caller], part[callee], out=best[caller])
     return np.maximum(part - EXPLAINED * best, 0.0)
+
+
+def _asked_by_callers(part: Array, pairs: Iterable[tuple[int, int]]) -> Array:
+    """``part`` [S, W] of traffic, moved to who makes it: a service is asked by its callers, more or less than before.
+
+    What the callers' own traffic shows explains their calls; the rest is a change in what they do.
+    """
+    callers: dict[int, list[int]] = {}
+    for caller, callee in pairs:
+        callers.setdefault(callee, []).append(caller)
+    out = part.copy()
+    for callee, asking in callers.items():
+        most = part[asking].max(axis=0)
+        left = np.maximum(part[callee] - EXPLAINED * most, 0.0)
+        out[callee] = OWN_TRAFFIC * left
+        for caller in asking:
+            np.maximum(out[caller], (1.0 - OWN_TRAFFIC) * left / len(asking), out=out[caller])
+    return out
 
 
 def _with_symptom(frame: Frame, rows: Sequence[int], excess: Array, onset: int) -> Array:

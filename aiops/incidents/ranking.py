@@ -9,12 +9,12 @@ changes add to it. The same figures over past windows say how high the score get
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from aiops.incidents.call_aliases import fold
-from aiops.incidents.metric_scores import EXPLAINED, score_metrics
+from aiops.incidents.metric_scores import EXPLAINED, MetricScores, score_metrics
 from aiops.incidents.ranking_case import (
     Array,
     Case,
@@ -31,7 +31,7 @@ from aiops.incidents.signal_scores import changes_near, score_logs, score_spans
 
 __all__ = ["Case", "ChangeRow", "LogRow", "MetricRow", "Ranked", "Ranking", "SpanRow", "rank"]
 
-STRONG, STRONG_WHEN_FELT = 0.7, 0.25
+STRONG, STRONG_WHEN_FELT = 0.6, 0.25
 """How far above the calm level the best score must be; less will do where the symptom itself deviates."""
 MORE_CALM = 2.0
 """What spans and logs add up to when nothing is wrong."""
@@ -48,19 +48,19 @@ def rank(case: Case, clear_share: float = 0.3) -> Ranking:
     edges, alias = fold(case.edges, names)
     services = sorted({alias.get(n, n) for n in names} - outside) or sorted(names)
     frame = Frame(case, services, {s: i for i, s in enumerate(services)}, alias, edges)
-    own, latency, calm, strongest, onset, felt = score_metrics(frame)
+    metrics = score_metrics(frame)
     span_score, waiting, span_words = score_spans(frame)
-    own = own - np.minimum(latency, EXPLAINED * waiting)
+    own = metrics.own - np.minimum(metrics.latency, EXPLAINED * waiting)
     log_score, log_rows = score_logs(frame)
     more = SPAN_WEIGHT * span_score + LOG_WEIGHT * log_score
     reach = reachability(frame)
     score = (own + more) * reach
-    strength = float((reach * (own / calm + more / MORE_CALM)).max(initial=0.0))
+    strength = float((reach * (own / metrics.calm_each + more / MORE_CALM)).max(initial=0.0))
     score = _spare_symptom(frame, score)
-    near = changes_near(frame, onset)
+    near = changes_near(frame, metrics.onset)
     changed = np.array([s in near for s in services])
     score = score + np.where(changed & (score > 0.3), CHANGE_BONUS, 0.0)
-    return _ranking(frame, score, calm, strongest, span_words, log_rows, near, onset, clear_share, felt, strength)
+    return _ranking(frame, score, metrics, span_words, log_rows, near, clear_share, strength)
 
 
 def _spare_symptom(frame: Frame, score: Array) -> Array:
@@ -96,25 +96,22 @@ def _path(frame: Frame, service: str) -> tuple[str, ...]:
 def _ranking(
     frame: Frame,
     score: Array,
-    calm: float,
-    strongest: Mapping[int, Sequence[tuple[float, int]]],
+    metrics: MetricScores,
     span_words: Mapping[int, str],
     log_rows: Mapping[int, LogRow],
     near: Mapping[str, ChangeRow],
-    onset: int,
     clear_share: float,
-    felt: float,
     strength: float,
 ) -> Ranking:
     order = np.argsort(-score, kind="stable")
     square = score**2
-    shares = square / (square.sum() + calm**2)
+    shares = square / (square.sum() + metrics.calm**2)
     ranked = tuple(
         Ranked(
             service=frame.services[i],
             score=float(score[i]),
             share=float(shares[i]),
-            metrics=tuple(row for _, row in strongest.get(int(i), ())[:5]),
+            metrics=tuple(row for _, row in metrics.strongest.get(int(i), ())[:5]),
             span=span_words.get(int(i), ""),
             log=log_rows.get(int(i)),
             change=near.get(frame.services[i]),
@@ -123,6 +120,7 @@ def _ranking(
         for i in order
         if score[i] > 0
     )
+    onset, felt = metrics.onset, metrics.felt
     if strength <= (STRONG_WHEN_FELT if felt > 1.0 or frame.case.felt else STRONG):
         return Ranking((), strength, onset, False, felt)
     clear = bool(ranked) and ranked[0].share >= clear_share
