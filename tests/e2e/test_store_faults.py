@@ -127,6 +127,11 @@ def test_a_disk_that_fills_below_the_floor_loses_nothing(small_disk: Path) -> No
         told(time.monotonic() - began)
         assert int(reply.headers["retry-after"]) > 0
         until(lambda: reads(service), 10)
+        for _ in range(5):
+            began = time.monotonic()
+            assert service.http.post(large.path, content=large.body, headers=JSON).status_code == 503
+            told(time.monotonic() - began)
+            assert reads(service), "what is refused before it is tried disturbs no read"
         taken = sender.tally.requests
         ballast.unlink()
         until(lambda: sender.tally.requests > taken, 10)

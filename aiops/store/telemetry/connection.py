@@ -66,7 +66,7 @@ def why_not_opened(path: Path | None, message: str, has_key: bool) -> ConfigErro
     """What DuckDB's refusal means to the operator, in one line."""
     low = message.lower()
     name = f"The telemetry store {path}"
-    if path is not None and "lock" in low:
+    if path is not None and "could not set lock" in low:
         holder = re.search(r"PID (\d+)", message)
         by = f"by pid {holder[1]}" if holder else "by another process"
         return FolderInUse(f"The data folder {path.parent} is in use {by}.")

@@ -33,6 +33,9 @@ FOR_EVER = -(1 << 62)
 IDLE_S = 0.25
 MAINTAIN_AGAIN_S = 5.0
 """After maintenance failed it is tried again so much later."""
+LAST_BYTES = 8 << 20
+"""Once a commit failed for want of room, writes wait until so much is free, however low the floor: each that failed
+would have the file opened again."""
 BUSY_S = 2.0
 """Under writes without a pause a step of maintenance runs this often, so that blocks close all the same."""
 _open_paths: set[Path] = set()
@@ -88,6 +91,7 @@ class TelemetryDatabase:
         self._holds = 0
         self._closed = False
         self._failed = ""
+        self._lacked_room = False
         self.damage = ""
         """What is wrong with the file on the disk, once a read or the maintenance met it."""
         self._written = False
@@ -195,6 +199,8 @@ class TelemetryDatabase:
             raise TransientError("The telemetry store is closed.", retry_after_s=5)
         if not frees:
             self.check_space()
+            if self._failed:
+                raise TransientError(f"The telemetry store is reopening: {self._failed}", retry_after_s=2)
         return cast(ResultT, self._result_of(_Job(cast(Group, group), payload, Future())))
 
     def post(self, group: Callable[[Transaction, list[PayloadT]], Sequence[ResultT]], payload: PayloadT) -> None:
@@ -268,12 +274,14 @@ class TelemetryDatabase:
         if self.path is None:
             return
         free = shutil.disk_usage(self.path.parent).free
-        if free < self.settings.free_space_floor_bytes:
+        floor = max(self.settings.free_space_floor_bytes, LAST_BYTES if self._lacked_room else 0)
+        if free < floor:
             raise TransientError(
                 f"The disk of {self.path.parent} has {free >> 20} MB left, below the floor of "
-                f"{self.settings.free_space_floor_bytes >> 20} MB; nothing is written until space is freed.",
-                retry_after_s=30,
+                f"{floor >> 20} MB; nothing is written until space is freed.",
+                retry_after_s=30 if floor > LAST_BYTES else 5,
             )
+        self._lacked_room = False
 
     def transaction(self, work: Callable[[Transaction], ResultT]) -> ResultT:
         """Run ``work`` in a transaction; only on the writer thread or before any write."""
@@ -354,6 +362,7 @@ class TelemetryDatabase:
                 for job in jobs:
                     self._commit([job])
                 return
+            self._lacked_room = self.path is not None and shutil.disk_usage(self.path.parent).free < LAST_BYTES
             for job in jobs:
                 job.future.set_exception(_as_ours(error))
             return
@@ -370,7 +379,7 @@ class TelemetryDatabase:
         try:
             for work in self._idle:
                 more = work() or more
-            if self._written and not more and not self._holds and self.log_bytes() > 4 << 20:
+            if self._written and not more and not self._holds and self.log_bytes() > 1 << 20:
                 self._con.execute("CHECKPOINT")
             self._written = more
         except Exception as error:  # noqa: BLE001 - the writer's loop boundary

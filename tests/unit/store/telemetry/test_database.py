@@ -14,6 +14,7 @@ from aiops.core.ports import Collected
 from aiops.core.principal import LOCAL
 from aiops.core.series import SampleBlock
 from aiops.settings import StoreSettings
+from aiops.store.telemetry.connection import why_not_opened
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
 
@@ -70,6 +71,13 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be opened") as caught:
         TelemetryDatabase(path, StoreSettings())
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_block_is_no_lock() -> None:
+    said = "IO Error: Corrupt database file: computed checksum 1 does not match stored checksum 2 in block at 536576"
+    error = why_not_opened(Path("/data/telemetry.duckdb"), said, has_key=False)
+    assert not isinstance(error, FolderInUse)
+    assert "is damaged" in str(error)
 
 
 def test_one_bad_write_does_not_fail_its_neighbours(tmp_path: Path) -> None:
