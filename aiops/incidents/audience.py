@@ -79,6 +79,5 @@ class Audience:
         """Receivers that are due to hear of an unacknowledged incident once more, sorted."""
         if incident.status is not IncidentStatus.OPEN:
             return []
-        due = (r.name for r in self._routes if r.repeat_ms and r.name in incident.told)
-        every = {r.name: r.repeat_ms for r in self._routes}
-        return sorted(name for name in due if now_ms - told_ms(name) >= every[name])
+        every = {r.name: r.every_ms(incident) for r in self._routes if r.name in incident.told}
+        return sorted(name for name, ms in every.items() if ms and now_ms - told_ms(name) >= ms)

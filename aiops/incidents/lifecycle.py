@@ -15,14 +15,16 @@ from dataclasses import replace
 from aiops.core.incident import Alert, Incident, IncidentStatus
 from aiops.core.ports import Clock, system_clock
 from aiops.core.principal import SYSTEM
+from aiops.core.untrusted import Untrusted
 from aiops.incidents import transitions
 from aiops.incidents.audience import Audience
-from aiops.incidents.correlation import CallPaths, correlate, is_simulated, service_of
+from aiops.incidents.correlation import CallPaths, Link, correlate, is_simulated, service_of
 from aiops.incidents.diagnosis import Analyser, Diagnoser, Diagnosis
 from aiops.incidents.handling import Handling
 from aiops.incidents.muting import Mutes
 from aiops.incidents.oncall import Duty
 from aiops.incidents.register import Register
+from aiops.incidents.route_tree import NO_TREE, RouteTree
 from aiops.incidents.routing import Route
 from aiops.incidents.telling import Teller
 from aiops.settings import IncidentSettings
@@ -41,6 +43,7 @@ class IncidentService(Handling):
         receivers: who may be told.
         mutes: silences, maintenance and inhibition in force at a time.
         duty: who is on call by a schedule at a time.
+        tree: its groups, where it makes some, decide in correlation's stead what belongs together.
         background: rank on a thread; false ranks inside ``submit`` and ``tick`` (tests, one-shot commands).
     """
 
@@ -54,9 +57,11 @@ class IncidentService(Handling):
         *,
         mutes: Callable[[int], Mutes] = lambda _: Mutes(),
         duty: Callable[[str, int], Duty] = lambda _schedule, _now: Duty(),
+        tree: RouteTree = NO_TREE,
         background: bool = True,
     ) -> None:
         self._settings = settings
+        self._tree = tree
         self._clock = clock
         self._register = Register(repository, clock() - self._reopen_ms)
         self._teller = Teller(self._register, Audience(receivers, mutes, lambda: self._register, duty))
@@ -150,8 +155,13 @@ class IncidentService(Handling):
             if not transitions.starts_anew(alert, held):
                 return None
             return transitions.reopened(holder, alert, "the same signal fires again", now)
+        group = self._tree.group(alert)
+        if self._tree is not NO_TREE:
+            view = {i.id: i for i in view.values() if self._tree.group_of(i) == group}
         active = [i for i in view.values() if i.active]
-        link = correlate(alert, active, paths, self._life_cap_ms)
+        link = self._same_group(alert, group, active)
+        if link is None:
+            link = correlate(alert, active, paths, self._life_cap_ms)
         if link.incident_id is not None:
             return transitions.joined(view[link.incident_id], alert, link.reason, now)
         service = service_of(alert)
@@ -162,6 +172,19 @@ class IncidentService(Handling):
             if old.simulated == is_simulated(alert.labels) and now - (old.resolved_ms or 0) <= self._reopen_ms:
                 return transitions.reopened(old, alert, f"{service} again soon after its resolve", now)
         return transitions.opened(self._register.repository.next_id(), alert, now)
+
+    def _same_group(self, alert: Alert, group: str | None, active: Sequence[Incident]) -> Link | None:
+        """The open incident of the alert's group, or a new one; ``None`` where correlation decides."""
+        if group is None:
+            return None
+        simulated = is_simulated(alert.labels)
+        fitting = (
+            i.id
+            for i in sorted(active, key=lambda i: (i.opened_ms, i.id))
+            if i.simulated == simulated and alert.starts_ms - i.opened_ms <= self._life_cap_ms
+        )
+        found = next(fitting, None)
+        return Link(found, f"same group: {Untrusted(group).display(200)}" if found else "the first of its group")
 
     def _keep(self, incident: Incident, now: int) -> None:
         before = self._register.get(incident.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiops.core.errors import ConfigError, InvalidInput
@@ -10,6 +10,7 @@ from aiops.core.incident import Incident, IncidentStatus, SignalKind
 from aiops.core.series import Matcher
 from aiops.incidents.correlation import service_of
 from aiops.incidents.matchers import hold, parse_matchers
+from aiops.incidents.route_tree import NO_TREE, RouteTree
 from aiops.settings import ReceiverSettings
 
 PAGING = frozenset({SignalKind.ALERT, SignalKind.RULE})
@@ -28,6 +29,7 @@ class Route:
         escalate_after_ms: it is told of what nobody acknowledged for so long after the incident opened; 0: at once.
         schedule, person: it is told while ``person`` (or anybody, where it is empty) is on call by that schedule.
         fallback: it is told instead while nobody is on call by ``schedule``, or it is not known who is.
+        tree: must lead here, for a signal that ``matchers`` hold for.
         repeat_ms: it is told again of what is open and unacknowledged for so long; 0: never.
     """
 
@@ -41,6 +43,7 @@ class Route:
     schedule: str = ""
     person: str = ""
     fallback: bool = False
+    tree: RouteTree = NO_TREE
 
     def wants(self, incident: Incident, now_ms: int | None = None) -> bool:
         """Whether this receiver is to be told of ``incident`` as it stands at ``now_ms`` (default: its last change)."""
@@ -56,16 +59,25 @@ class Route:
                 return False
         return self._matches(incident)
 
+    def every_ms(self, incident: Incident) -> int:
+        """How often it is told again: by the tree, for the first signal that the tree gives a time, or by itself."""
+        given = (self.tree.repeat_ms(self.name, labels) for labels in _labels(incident))
+        return next((every for every in given if every is not None), self.repeat_ms)
+
     def _matches(self, incident: Incident) -> bool:
-        if not self.matchers:
+        if not self.matchers and self.tree.root is None:
             return True
-        own = {"severity": incident.severity.value, "incident": incident.id}
-        own["simulated"] = "true" if incident.simulated else ""
-        return any(
-            hold(self.matchers, {**dict(s.alert.labels), "alertname": s.alert.name, **own, "service": service})
-            for s in incident.signals
-            for service in {incident.service, service_of(s.alert) or incident.service}
-        )
+        return any(hold(self.matchers, seen) and self.tree.hears(self.name, seen) for seen in _labels(incident))
+
+
+def _labels(incident: Incident) -> Iterator[dict[str, str]]:
+    """What matchers see of each signal: its own labels and the incident's, once for each of the two services."""
+    own = {"severity": incident.severity.value, "incident": incident.id}
+    own["simulated"] = "true" if incident.simulated else ""
+    for signal in incident.signals:
+        alert = signal.alert
+        for service in sorted({incident.service, service_of(alert) or incident.service}):
+            yield {**dict(alert.labels), "alertname": alert.name, "kind": alert.kind.value, **own, "service": service}
 
 
 def opened_last(incident: Incident) -> int:
@@ -74,17 +86,20 @@ def opened_last(incident: Incident) -> int:
     return next(again, incident.opened_ms)
 
 
-def routes_of(receivers: Mapping[str, ReceiverSettings], pages: Mapping[str, bool]) -> list[Route]:
+def routes_of(
+    receivers: Mapping[str, ReceiverSettings], pages: Mapping[str, bool], tree: RouteTree = NO_TREE
+) -> list[Route]:
     """The routes of all receivers; ``pages`` says of each whether its kind wakes people. Raises ``ConfigError``."""
     for name, entry in receivers.items():
         if (entry.person or entry.fallback) and not entry.schedule:
             raise ConfigError(f"Receiver '{name}': person and fallback need a schedule.")
     return [
-        _route(name, entry, pages[name] if entry.pages is None else entry.pages) for name, entry in receivers.items()
+        _route(name, entry, pages[name] if entry.pages is None else entry.pages, tree)
+        for name, entry in receivers.items()
     ]
 
 
-def _route(name: str, entry: ReceiverSettings, pages: bool) -> Route:
+def _route(name: str, entry: ReceiverSettings, pages: bool, tree: RouteTree) -> Route:
     plain = route_of(name, pages, entry.matchers)
     return Route(
         name,
@@ -97,6 +112,7 @@ def _route(name: str, entry: ReceiverSettings, pages: bool) -> Route:
         entry.schedule,
         entry.person,
         entry.fallback,
+        tree,
     )
 
 

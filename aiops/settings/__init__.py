@@ -16,6 +16,7 @@ from aiops.settings.incidents import (
     IncidentSettings,
     InhibitRuleSettings,
     MaintenanceSettings,
+    RouteSettings,
     WatchdogSettings,
 )
 from aiops.settings.loading import CONFIG_PLACES, load_settings
@@ -61,6 +62,7 @@ __all__ = [
     "RegistrySettings",
     "ReportSettings",
     "RetentionSettings",
+    "RouteSettings",
     "RuleSettings",
     "Section",
     "ServerSettings",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from aiops.settings.section import Section
 
@@ -50,6 +50,20 @@ class HeartbeatSettings(Section):
     interval_s: float = Field(60.0, ge=1)
 
 
+class RouteSettings(Section):
+    """A node of the routing tree, as Alertmanager's. Children inherit what they do not say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    matchers: tuple[str, ...] = ()
+    receivers: tuple[str, ...] = ()
+    group_by: tuple[str, ...] | None = None
+    """Labels whose values make a group, which is one incident; ``...`` means all. Without it correlation decides."""
+    repeat_s: float | None = Field(None, ge=0)
+    goes_on: bool = Field(False, alias="continue")
+    routes: tuple[RouteSettings, ...] = ()
+
+
 class IncidentSettings(Section):
     false_alarms_per_day: float = 1.0
     min_duration_steps: int = 3
@@ -60,6 +74,8 @@ class IncidentSettings(Section):
     clear_cause_share: float = 0.3
     maintenance: dict[str, MaintenanceSettings] = Field(default_factory=dict)
     inhibit_rules: tuple[InhibitRuleSettings, ...] = ()
+    route: RouteSettings | None = None
+    """Without a tree each receiver hears of what its own matchers hold for."""
     watchdogs: dict[str, WatchdogSettings] = Field(default_factory=dict)
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     silence_max_s: float = Field(30 * 86400.0, gt=0)

@@ -41,6 +41,7 @@ from aiops.incidents.notify import Dispatcher
 from aiops.incidents.objectives import Objectives
 from aiops.incidents.refresh import Refresher
 from aiops.incidents.root_cause import RootCauseAnalyser
+from aiops.incidents.route_tree import tree_of
 from aiops.incidents.routing import routes_of
 from aiops.incidents.silences import Silences
 from aiops.incidents.watch import watch_list
@@ -145,13 +146,15 @@ class Service:
         self.notifiers: dict[str, Notifier[Any]] = plugins.all("connectors.notifiers", settings.receivers)
         self.oncall = on_call(settings, plugins)
         self.silences = Silences(SilenceRepository(state), settings.incidents)
+        tree = tree_of(settings.incidents.route, list(settings.receivers))
         self.incidents = IncidentService(
             IncidentRepository(state),
             RootCauseAnalyser(self.querier, self.store, watch_list(settings.detection), settings.incidents),
-            routes_of(settings.receivers, {name: type(found).pages for name, found in self.notifiers.items()}),
+            routes_of(settings.receivers, {name: type(found).pages for name, found in self.notifiers.items()}, tree),
             settings.incidents,
             mutes=Muting(self.silences.active, settings.incidents, self.oncall.busy),
             duty=self.oncall.duty,
+            tree=tree,
         )
         life.on_stop(self.incidents.stop)
         self.watchdogs = Watchdogs(self.incidents, settings.incidents)

@@ -16,6 +16,7 @@ from aiops.settings import (
     ModelAccessSettings,
     ReceiverSettings,
     ReportSettings,
+    RouteSettings,
     Settings,
     WatchSettings,
     load_settings,
@@ -96,10 +97,11 @@ def test_the_guide_to_settings_names_each_with_its_default():
         "cost.budgets.NAME": BudgetSettings,
         "reports.NAME": ReportSettings,
         "models.access[]": ModelAccessSettings,
+        "incidents.route": RouteSettings,
     }
     for place, model in [*sections(Settings), *named.items()]:
         leaves = {
-            name: default_of(field)
+            field.alias or name: default_of(field)
             for name, field in model.model_fields.items()
             if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
         }
