@@ -145,6 +145,8 @@ class JobOut(Reply):
     max_attempts: int
     progress: Number
     cancelling: bool
+    priority: int
+    pool: str
     log: list[Text]
     error: Text
 

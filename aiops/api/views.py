@@ -224,6 +224,8 @@ def job(value: Job) -> ops.JobOut:
         max_attempts=value.max_attempts,
         progress=value.progress,
         cancelling=value.cancelling,
+        priority=value.priority,
+        pool=value.pool,
         log=[_shown(line) for line in value.log],
         error=_shown(value.error),
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+TRAINING, BATCH = "training", "batch"
+"""Pools with threads of their own, so that hours of training delay no report; other jobs are in the pool ``""``."""
+
 
 class JobStatus(StrEnum):
     QUEUED = "queued"
@@ -24,6 +27,8 @@ class Job:
         progress: share done, in [0, 1].
         log: the latest lines, newest last.
         cancelling: cancellation was asked for while it runs.
+        priority: higher ones are taken first.
+        pool: jobs of one pool share its threads; see :data:`TRAINING` and :data:`BATCH`.
     """
 
     id: str
@@ -42,6 +47,19 @@ class Job:
     started_ms: int | None = None
     finished_ms: int | None = None
     cancelling: bool = False
+    priority: int = 0
+    pool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimit:
+    """At most ``most`` jobs of ``kinds`` made by any of ``makers`` since ``since_ms``; ``said`` names the limit."""
+
+    kinds: tuple[str, ...]
+    makers: tuple[str, ...]
+    since_ms: int
+    most: int
+    said: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiops.core.errors import NotFound
-from aiops.core.job import Job, JobStatus, Schedule
+from aiops.core.job import Job, JobLimit, JobStatus, Schedule
 from aiops.core.ports import Clock, system_clock
 from aiops.store.state.jobs import JobRepository
 
 
 class JobQueue:
-    """Submit, look up, cancel. Workers take from the same table."""
+    """Submit, look up, cancel. Workers take from the same table.
 
-    def __init__(self, repository: JobRepository, clock: Clock = system_clock) -> None:
+    Args:
+        pools: the pool of each kind that has one.
+    """
+
+    def __init__(
+        self, repository: JobRepository, clock: Clock = system_clock, pools: Mapping[str, str] | None = None
+    ) -> None:
         self._repository = repository
         self._clock = clock
+        self._pools = dict(pools or {})
 
     def submit(
         self,
@@ -27,8 +34,14 @@ class JobQueue:
         due_ms: int | None = None,
         max_attempts: int = 3,
         unique_key: str = "",
+        priority: int = 0,
+        limits: Sequence[JobLimit] = (),
     ) -> Job | None:
-        """Queue a job, committed on return; ``None`` when ``unique_key`` was used before."""
+        """Queue a job, committed on return; ``None`` when ``unique_key`` was used before.
+
+        Raises:
+            LimitExceeded: one of the limits is reached.
+        """
         now = self._clock()
         job = Job(
             id=uuid.uuid4().hex,
@@ -39,8 +52,10 @@ class JobQueue:
             due_ms=now if due_ms is None else due_ms,
             created_by=by,
             max_attempts=max_attempts,
+            priority=priority,
+            pool=self._pools.get(kind, ""),
         )
-        return job if self._repository.add(job, unique_key) else None
+        return job if self._repository.add(job, unique_key, limits) else None
 
     def get(self, job_id: str) -> Job:
         """Raises ``NotFound``."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Select, delete, exists, func, or_, select, update
+from sqlalchemy import Select, delete, exists, func, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from aiops.core.errors import NotFound
-from aiops.core.job import Job, JobStatus, Schedule
+from aiops.core.errors import LimitExceeded, NotFound
+from aiops.core.job import Job, JobLimit, JobStatus, Schedule
 from aiops.store.state import codec
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.tables import JobRow, ScheduleRow
 
 LOG_LINES = 50
 QUEUED, RUNNING = JobStatus.QUEUED.value, JobStatus.RUNNING.value
+LIMIT_LOCK = 7_420_002
+"""Key of the PostgreSQL advisory lock under which limits are counted."""
 FINISHED = (JobStatus.DONE.value, JobStatus.FAILED.value, JobStatus.CANCELLED.value)
 
 
@@ -26,12 +28,28 @@ class JobRepository:
     def __init__(self, database: StateDatabase) -> None:
         self._database = database
 
-    def add(self, job: Job, unique_key: str = "") -> bool:
-        """Queue a job; false, and nothing is added, when ``unique_key`` was used before."""
+    def add(self, job: Job, unique_key: str = "", limits: Sequence[JobLimit] = ()) -> bool:
+        """Queue a job; false, and nothing is added, when ``unique_key`` was used before.
+
+        Raises:
+            LimitExceeded: a limit is reached; counting and adding are one transaction.
+        """
         try:
             with self._database.session() as session:
                 if unique_key and session.scalar(select(JobRow.id).where(JobRow.unique_key == unique_key)):
                     return False
+                if limits and self._database.dialect == "postgresql":
+                    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LIMIT_LOCK})
+                for limit in limits:
+                    made = session.scalar(
+                        select(func.count()).where(
+                            JobRow.kind.in_(limit.kinds),
+                            JobRow.created_by.in_(limit.makers),
+                            JobRow.created_ms >= limit.since_ms,
+                        )
+                    )
+                    if (made or 0) >= limit.most:
+                        raise LimitExceeded(f"{limit.said}; {made} were made.", hint="An administrator raises it.")
                 session.add(_row(job, unique_key))
         except IntegrityError:
             if not unique_key:
@@ -55,10 +73,17 @@ class JobRepository:
         with self._database.reader() as session:
             return tuple(_job(row) for row in session.scalars(query))
 
-    def claim(self, worker: str, kinds: Collection[str], now_ms: int, lease_ms: int) -> Job | None:
-        """Take the oldest job that is due, or whose worker is gone; its attempt is counted."""
+    def claim(
+        self, worker: str, kinds: Collection[str], now_ms: int, lease_ms: int, pool: str | None = None
+    ) -> Job | None:
+        """Take a job that is due, or whose worker is gone, the most urgent and then the oldest; its attempt is counted.
+
+        Args:
+            pool: take from it alone; ``None`` takes from all.
+        """
         ready = (
             JobRow.kind.in_(kinds),
+            *([] if pool is None else [JobRow.pool == pool]),
             or_(
                 (JobRow.status == QUEUED) & (JobRow.due_ms <= now_ms),
                 (JobRow.status == RUNNING) & (JobRow.lease_until_ms <= now_ms),
@@ -71,7 +96,7 @@ class JobRepository:
         query = (
             select(JobRow)
             .where(*ready)
-            .order_by(JobRow.due_ms, JobRow.sequence)
+            .order_by(JobRow.priority.desc(), JobRow.due_ms, JobRow.sequence)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -85,6 +110,18 @@ class JobRepository:
             row.started_ms = now_ms
             row.lease_until_ms = now_ms + lease_ms
             return _job(row)
+
+    def waiting(self, pool: str, above: int, now_ms: int) -> bool:
+        """Whether a job of a higher priority than ``above`` is due in the pool."""
+        query = select(
+            exists(
+                select(JobRow.id).where(
+                    JobRow.pool == pool, JobRow.status == QUEUED, JobRow.due_ms <= now_ms, JobRow.priority > above
+                )
+            )
+        )
+        with self._database.reader() as session:
+            return bool(session.scalar(query))
 
     def renew(
         self, job_id: str, worker: str, lease_until_ms: int, progress: float | None = None, line: str = ""
@@ -127,13 +164,15 @@ class JobRepository:
             row.error = error
             return True
 
-    def put_back(self, job_id: str, worker: str) -> None:
+    def put_back(self, job_id: str, worker: str, line: str = "") -> None:
         """Queue a job again as if this attempt had not been made, since its worker has to stop."""
         with self._database.session() as session:
             row = session.scalars(_mine(job_id, worker)).one_or_none()
             if row is not None:
                 row.status, row.lease_until_ms = QUEUED, None
                 row.attempts -= 1
+                if line:
+                    row.log = codec.dumps([*json.loads(row.log), line][-LOG_LINES:])
 
     def cancel(self, job_id: str, now_ms: int) -> Job:
         """Cancel at once what is queued, ask what runs to stop; a finished job is left. Raises ``NotFound``."""
@@ -229,6 +268,8 @@ def _row(job: Job, unique_key: str) -> JobRow:
         started_ms=job.started_ms,
         finished_ms=job.finished_ms,
         cancelling=job.cancelling,
+        priority=job.priority,
+        pool=job.pool,
     )
 
 
@@ -250,6 +291,8 @@ def _job(row: JobRow) -> Job:
         started_ms=row.started_ms,
         finished_ms=row.finished_ms,
         cancelling=row.cancelling,
+        priority=row.priority,
+        pool=row.pool,
     )
 
 
