@@ -31,6 +31,8 @@ class Written:
     metadata: list[MetricMetadata] = field(default_factory=list)
     exemplars: list[Exemplar] = field(default_factory=list)
     histograms: list[NativeHistogram] = field(default_factory=list)
+    starts: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    """For some places in ``samples``: when the counter of each sample began (ms), 0 where that is not told."""
 
     def collected(self) -> Collected:
         return Collected(

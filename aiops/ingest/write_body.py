@@ -17,6 +17,7 @@ from aiops.core.untrusted import Untrusted
 from aiops.ingest import remote_write, remote_write_v2
 from aiops.ingest.bodies import DecodeLimits, Rejections, UnsupportedMedia, compressed, media_type
 from aiops.ingest.remote_write import Written, read_labels, read_metadata, read_series
+from aiops.ingest.remote_write_v2 import zeros
 from aiops.ingest.series_table import Parsed, SeriesTable
 from aiops.store.telemetry.head import SampleRows
 from aiops.store.telemetry.labels import SeriesIndex
@@ -46,8 +47,10 @@ def protocol(content_type: str, content_encoding: str) -> str:
 class WriteReceiver:
     """Reads bodies for one store; keeps the series that it has met."""
 
-    def __init__(self, limits: DecodeLimits | None = None) -> None:
+    def __init__(self, limits: DecodeLimits | None = None, *, zeros: bool = False) -> None:
+        """``zeros`` keeps when a counter began, where remote write 2.0 tells it, as a sample of 0."""
         self.limits = limits or DecodeLimits()
+        self.zeros = zeros
         self.table = SeriesTable()
         self.generation = -1
 
@@ -66,6 +69,7 @@ class WriteBody:
         size: bytes, about, that it takes when it is read.
         rejections: series that are not valid.
         written: metadata, exemplars and native histograms.
+        zeros: how many samples the sender did not send: the zeros of counters that began.
     """
 
     def __init__(self, receiver: WriteReceiver, body: bytes, message: str, encoding: str) -> None:
@@ -76,6 +80,7 @@ class WriteBody:
         self.size = 6 * len(body) + 1000
         self.rejections = Rejections()
         self.written = Written()
+        self.zeros = 0
 
     def rows(self, index: SeriesIndex) -> SampleRows:
         """Decompress and read.
@@ -89,7 +94,7 @@ class WriteBody:
         self._body = b""
         if self.message == V2:
             self.written = remote_write_v2.read(plain, receiver.limits, self.rejections)
-            return _rows(index, self.written)
+            return self._with_zeros(_rows(index, self.written), index)
         table = receiver.table
         if table.ready:
             if receiver.generation != index.generation:
@@ -100,6 +105,21 @@ class WriteBody:
                 return self._fast(plain, parsed, index)
         self.written = remote_write.read(plain, receiver.limits, self.rejections)
         return _rows(index, self.written)
+
+    def _with_zeros(self, rows: SampleRows, index: SeriesIndex) -> SampleRows:
+        if not (self._receiver.zeros and self.written.starts):
+            return rows
+        first = np.cumsum([0, *(len(ts) for _, ts, _ in self.written.samples)])
+        sids, times = [rows.sid], [rows.ts]
+        for place, starts in self.written.starts.items():
+            sid = rows.sid[first[place]]
+            if sid >= 0:
+                found = zeros(self.written.samples[place][1], starts, int(index.claimed[sid]))
+                sids.append(np.full(len(found), sid, np.int32))
+                times.append(found)
+        self.zeros = sum(map(len, times[1:]))
+        values = np.concatenate([rows.values, np.zeros(self.zeros)])
+        return SampleRows(np.concatenate(sids), np.concatenate(times), values)
 
     def extras(self) -> Collected | None:
         """What is not samples, where there is any."""

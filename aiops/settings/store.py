@@ -43,6 +43,8 @@ class StoreSettings(Section):
     """The same of every hour."""
     future_limit_s: int = 600
     """Samples further ahead of the clock are refused."""
+    created_zero_samples: bool = False
+    """When a counter began, where remote write 2.0 tells it, becomes a sample of 0: its first increase counts."""
 
     def days_of(self, signal: str) -> int | None:
         """Days that ``signal`` is kept; ``None`` means for ever."""

@@ -41,9 +41,11 @@ def router(services: Services) -> APIRouter:
     routes = APIRouter(
         tags=["ingest"], dependencies=[Depends(allow(Permission.WRITE_TELEMETRY))], route_class=DirectRoute
     )
-    receiver = WriteReceiver(DecodeLimits(max_bytes=services.settings.server.max_body_bytes))
+    settings = services.settings
+    limits = DecodeLimits(max_bytes=settings.server.max_body_bytes)
+    receiver = WriteReceiver(limits, zeros=settings.store.created_zero_samples)
     store = services.store
-    keyless = services.settings.server.auth == "none"
+    keyless = settings.server.auth == "none"
 
     @routes.post(
         "/api/v1/write", summary="Prometheus remote write 1.0 and 2.0", status_code=204, response_class=Response
@@ -72,7 +74,7 @@ def router(services: Services) -> APIRouter:
         try:
             counts = await waiting
             refused = _complaint(body, counts)
-            written["samples"] = counts.accepted + counts.duplicates
+            written["samples"] = counts.accepted + counts.duplicates - body.zeros
             more = body.extras()
             if more is not None:
                 report = await run_in_threadpool(store.append, more)

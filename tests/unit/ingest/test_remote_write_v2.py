@@ -102,6 +102,50 @@ def test_everything_of_a_request_is_stored_and_counted(client: TestClient, store
     assert store.exemplars((), 0, NOW, LOCAL) == [Exemplar(native, (("trace_id", "t1"),), 0.5, NOW)]
 
 
+def started(ts: int, value: int, start: int) -> bytes:
+    """A sample that says when its counter began, as in the final specification."""
+    inner = b"\x09" + value.to_bytes(8, "little") + b"\x10" + varint(ts) + b"\x18" + varint(start)
+    return chunk(2, inner)
+
+
+def push(client: TestClient, request: Request) -> tuple[str, ...]:
+    answer = client.post("/api/v1/write", content=snappy(request.encoded()), headers=HEADERS)
+    assert answer.status_code == 204, answer.text
+    return written(answer)
+
+
+def held(store: TelemetryStore) -> list[tuple[int, float]]:
+    block = store.scan((), 0, NOW, LOCAL)
+    assert len(block) <= 1
+    return list(zip((block.ts - NOW).tolist(), block.values.tolist(), strict=True))
+
+
+def test_the_beginning_of_a_counter_becomes_a_zero(store: TelemetryStore) -> None:
+    chosen = Settings(store=StoreSettings(created_zero_samples=True))
+    client = TestClient(app_over(store, chosen, lambda: NOW), base_url="http://127.0.0.1")
+    created = b"\x30" + varint(NOW - 50_000)
+    assert push(client, Request().add(UP, [(NOW - 30_000, TWO)], created))[0] == "1", "what was sent is counted"
+    for _ in range(2):
+        assert push(client, Request().add(UP, [(NOW - 20_000, TWO)], created))[0] == "1"
+    assert held(store) == [(-50_000, 0.0), (-30_000, 2.0), (-20_000, 2.0)]
+    began = started(NOW - 10_000, ONE, NOW - 20_000) + started(NOW, ONE, NOW - 4000)
+    assert push(client, Request().add(UP, None, began))[0] == "2", "not at a time that is taken"
+    assert held(store)[3:] == [(-10_000, 1.0), (-4000, 0.0), (0, 1.0)]
+
+
+@pytest.mark.parametrize("start", [NOW, NOW + 1, NOW - 3_600_001, 0, -5 & (1 << 64) - 1])
+def test_a_beginning_that_cannot_be_is_read_over(store: TelemetryStore, start: int) -> None:
+    chosen = Settings(store=StoreSettings(created_zero_samples=True))
+    client = TestClient(app_over(store, chosen, lambda: NOW), base_url="http://127.0.0.1")
+    push(client, Request().add(UP, [(NOW, ONE)], b"\x30" + varint(start)))
+    assert held(store) == [(0, 1.0)]
+
+
+def test_beginnings_are_read_over_unless_they_are_wanted(client: TestClient, store: TelemetryStore) -> None:
+    push(client, Request().add(UP, [(NOW, ONE)], b"\x30" + varint(NOW - 5000)))
+    assert held(store) == [(0, 1.0)]
+
+
 def test_a_partial_write_is_400_with_what_was_kept(client: TestClient, store: TelemetryStore) -> None:
     request = Request()
     request.add(UP, [(NOW, ONE)]).add((("job", "a"),), [(NOW, ONE)])
