@@ -89,7 +89,7 @@ class Worker:
         resumable: Collection[str] = (),
     ) -> None:
         self._sizes: dict[str | None, int] = {None if pools is None else "": threads}
-        self._sizes |= dict(pools or {})
+        self._sizes.update((name, count) for name, count in (pools or {}).items())
         self._resumable = frozenset(resumable)
         self._running: dict[str, tuple[Job, str | None]] = {}
         self._lock = threading.Lock()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from aiops.core.model import UseKind
 from aiops.core.principal import Role
 from aiops.settings.section import Section
 
@@ -38,8 +40,41 @@ class RegistrySettings(Section):
     """Record what was said in it as well."""
 
 
+class TrainingGroupSettings(Section):
+    """Series that have a model of their own. The first group of a series is its group."""
+
+    match: tuple[str, ...] = ()
+    """Matchers of labels, such as ``service_name="checkout"``; all must hold."""
+    watch: tuple[str, ...] = ("*",)
+    """Shell patterns of names of watched entries."""
+
+
 class TrainingSettings(Section):
     """Training and batch scoring: jobs that take turns and never delay scoring."""
+
+    groups: dict[str, TrainingGroupSettings] = Field(default_factory=dict)
+    """Named groups of series with a model of their own, ``anomaly-<step>-<name>``; the rest share their step's."""
+    executor: Literal["process", "thread", "ray"] = "process"
+    """Where the fitting runs: worker processes of low priority, the service's own threads, or a Ray cluster."""
+    process_points: int = Field(2_000_000, ge=0)
+    """A window of fewer points is fitted in the service itself: starting a process would take longer."""
+    processes: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)
+    """Of each worker process."""
+    niceness: int = Field(15, ge=0, le=19)
+    """Of the worker processes: 19 takes only what nobody else wants."""
+    ray_address: str = ""
+    """Of the cluster's head, as ``ray.init`` takes it; empty finds a cluster on this machine or starts one."""
+    jobs_at_once: int = Field(1, ge=1)
+    """Trainings that one service runs at once."""
+    batch_jobs_at_once: int = Field(1, ge=1)
+    """Batch scorings that one service runs at once."""
+    jobs_per_day: int = Field(50, ge=0)
+    """Trainings and batch scorings that one principal may start on a UTC day; schedules have no such limit."""
+    team_jobs_per_day: int = Field(200, ge=0)
+    """The same for all principals of a team, by ``models.cost.teams``."""
+    calibration_days: float = Field(7.0, ge=0)
+    """A scheduled training takes the calibration of a series from the champion while that is younger; 0 never does."""
 
 
 class ServingSettings(Section):
@@ -54,8 +89,44 @@ class DriftSettings(Section):
     """How far inputs and outputs may move before a retraining starts."""
 
 
+class TokenPriceSettings(Section):
+    """Prices of one LLM in place of the published ones, USD per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
+class ModelBudgetSettings(Section):
+    """What models may cost on a UTC day. What would exceed it is refused before it is done."""
+
+    per_day: float = Field(ge=0)
+    """USD."""
+    model: str = "*"
+    """A shell pattern of model names."""
+    team: str = ""
+    """Only what this team's principals do; empty means all."""
+    kinds: tuple[UseKind, ...] = ()
+    """Only these kinds of use; empty means all."""
+
+
 class ModelCostSettings(Section):
     """What a second of training and a score cost, and how much may be spent."""
+
+    cpu_hour: float = Field(0.04, ge=0)
+    """USD of an hour of one processor core, about what clouds list for one."""
+    gpu_hours: dict[str, float] = Field(
+        default_factory=lambda: {"H200": 3.8, "H100": 3.0, "A100": 1.8, "L40S": 1.2, "L4": 0.7, "other": 1.0}
+    )
+    """USD of an hour of a GPU whose name holds the key, the first that does; ``other`` is for the rest."""
+    llm_prices: dict[str, TokenPriceSettings] = Field(default_factory=dict)
+    """By ``provider:model``; others are priced by their published prices."""
+    teams: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Team to shell patterns of its principals, such as ``key:1a2b3c4d``; the first that matches holds."""
+    budgets: dict[str, ModelBudgetSettings] = Field(default_factory=dict)
+    currency: str = Field("USD", min_length=3, max_length=3)
+    """Of the rows in the cost table; best the one of the other bills, as currencies are never added up."""
+    usd_rate: float = Field(1.0, gt=0)
+    """What one USD is in that currency."""
 
 
 class ModelAccessSettings(Section):

@@ -14,10 +14,13 @@ from aiops.core.ports import PluginContext
 from aiops.settings import (
     BudgetSettings,
     ModelAccessSettings,
+    ModelBudgetSettings,
     ReceiverSettings,
     ReportSettings,
     RouteSettings,
     Settings,
+    TokenPriceSettings,
+    TrainingGroupSettings,
     WatchSettings,
     load_settings,
 )
@@ -97,6 +100,9 @@ def test_the_guide_to_settings_names_each_with_its_default():
         "cost.budgets.NAME": BudgetSettings,
         "reports.NAME": ReportSettings,
         "models.access[]": ModelAccessSettings,
+        "models.training.groups.NAME": TrainingGroupSettings,
+        "models.cost.budgets.NAME": ModelBudgetSettings,
+        "models.cost.llm_prices.NAME": TokenPriceSettings,
         "incidents.route": RouteSettings,
     }
     for place, model in [*sections(Settings), *named.items()]:
