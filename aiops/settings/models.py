@@ -80,9 +80,60 @@ class TrainingSettings(Section):
 class ServingSettings(Section):
     """Scoring in real time: workers, their bounds and the latency that they must hold."""
 
+    warm: tuple[str, ...] = ("*",)
+    """Shell patterns of names of models that are loaded at the start, before anybody asks."""
+    models_kept: int = Field(16, ge=1)
+    """Versions kept in memory; the one that was asked for least lately makes room."""
+    min_workers: int = Field(1, ge=1)
+    max_workers: int = Field(4, ge=1)
+    latency_ms: float = Field(50.0, gt=0)
+    """The objective: another worker starts where requests wait longer for one than this."""
+    idle_s: float = Field(30.0, gt=0)
+    """A worker above the minimum ends after so long without work."""
+    window_ms: float = Field(2.0, ge=0)
+    """How long a request waits for others to be scored with, in one call of the detector."""
+    max_series: int = Field(1024, ge=1)
+    """Series in one call of the detector."""
+    deadline_ms: float = Field(2000.0, gt=0)
+    """Of a request that names none; what is not scored by then is answered 503."""
+    max_waiting: int = Field(256, ge=1)
+    """Requests in hand; further ones are answered 429."""
+    waiting_points: int = Field(4_000_000, ge=1)
+    """Values that may wait, all requests together; further requests are answered 429."""
+    request_points: int = Field(1_000_000, ge=1)
+    """Values in one request."""
+
 
 class DeploymentSettings(Section):
     """How a challenger is tried, and what ends the trial."""
+
+    auto_promote: bool = True
+    """Whether a candidate that held every guard becomes the champion by itself."""
+    min_sample: int = Field(1000, ge=1)
+    """Values that both versions must have scored before the candidate can be promoted."""
+    min_time_s: float = Field(3600.0, ge=0)
+    """And how long the trial must have run."""
+    max_time_s: float = Field(86_400.0, gt=0)
+    """A trial that is not decided by then is ended: promoted with a sufficient sample, else rolled back."""
+    false_rollback_rate: float = Field(0.01, gt=0, lt=1)
+    """Chance that a candidate at the limit of every guard is rolled back in a trial of any length."""
+    max_alert_ratio: float = Field(2.0, ge=1)
+    """Episodes that the candidate alone sees may be so many times those that the stable version alone sees."""
+    max_alone_share: float = Field(0.25, gt=0, lt=1)
+    """Share of the series that may have an episode that the candidate alone sees."""
+    min_agreement: float = Field(0.05, ge=0, lt=1)
+    """Share of all episodes that both must see."""
+    max_latency_ratio: float = Field(3.0, gt=1)
+    """A call is slow where the candidate takes so many times the stable version's time, and longer than
+    ``serving.latency_ms``; more than half of the calls must not be."""
+    max_cost_ratio: float = Field(3.0, gt=1)
+    """A call is dear where the candidate takes so many times the stable version's processor time; the same holds."""
+    max_nan_share: float = Field(0.01, gt=0, lt=1)
+    """Share of the series to which the candidate may give no score where the stable version does."""
+    max_error_share: float = Field(0.01, gt=0, lt=1)
+    """Share of calls that may fail."""
+    min_precision: float = Field(0.2, gt=0, lt=1)
+    """Share of the candidate's marked anomalies that people must have found true."""
 
 
 class DriftSettings(Section):
