@@ -3,9 +3,10 @@
 Series of one group (``Batch.groups``, such as the service) are scored as a vector at every step: their seasonal
 residuals are whitened by the group's own correlation (Ledoit-Wolf style shrinkage towards no correlation), and the
 squared length is the joint statistic (Hotelling's T-square; of the residuals rather than the values, since daily
-rhythms correlate everything). Each member is told its own share: the part of the length that it explains given the
-others, so that the metric that deviates is named. A second part is the mean of the group's few largest residuals
-(top k), which sees one metric that is far off and a few that are a little. A series without a group is one alone.
+rhythms correlate everything). Each member is told its own part of the length, what it adds given the others, so that
+the metric that deviates is the one that is named, not its whole service. A second part is its share of the mean of the
+group's few largest residuals (top k), which sees one metric that is far off and a few that are a little. A series
+without a group is one alone.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class GroupCovariance(Detector[GroupCovarianceOptions]):
             "place": (slot % precision.shape[1]).numpy(),
         }
         state = State(batch.series_ids, batch.step_ms, arrays)
-        parts = self._parts(state, z, mask)[0]
+        parts = self._parts(state, z, mask)
         median, gap = scale_of(parts, mask, self.spans)
         return State(
             batch.series_ids, batch.step_ms, {**arrays, "part_median": median.numpy(), "part_gap": gap.numpy()}
@@ -105,20 +106,14 @@ class GroupCovariance(Detector[GroupCovarianceOptions]):
 
     def _scores(self, state: State, batch: Batch, single: Scores) -> Scores:
         z, mask = _signed(single, batch)
-        parts, share = self._parts(state, z, mask)
+        parts = self._parts(state, z, mask)
         median, gap = (torch.from_numpy(np.array(state.arrays[k])) for k in ("part_median", "part_gap"))
         score, terms = combine(parts, median, gap)
         expected, lower = torch.from_numpy(single.expected), torch.from_numpy(single.lower)
-        own = share.clamp(0.0, 1.0)
-        named = {
-            "joint_own": terms["joint"] * own,
-            "joint_others": terms["joint"] * (1 - own),
-            "largest": terms["largest"],
-        }
-        return scores_of(mask, score, expected, expected - lower, named)
+        return scores_of(mask, score, expected, expected - lower, terms)
 
-    def _parts(self, state: State, z: torch.Tensor, mask: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Joint and top-k part, the same for all of a group; and each series' share of the joint one, [S, T]."""
+    def _parts(self, state: State, z: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What each series adds to its group's joint statistic and to its top-k part, [S, T] each."""
         group = torch.from_numpy(np.array(state.arrays["group"], np.int64))
         place = torch.from_numpy(np.array(state.arrays["place"], np.int64))
         _, group = torch.unique(group, return_inverse=True)
@@ -130,12 +125,10 @@ class GroupCovariance(Detector[GroupCovarianceOptions]):
         grid[group, place], seen[group, place], matrix[group, place] = z, mask.to(z.dtype), precision
         pulled = torch.bmm(matrix, grid)
         each = (grid * pulled).clamp(min=0.0)
-        total = each.sum(1)
-        joint = total / seen.sum(1).clamp(min=1.0)
         size = min(self.options.largest, width)
         largest = grid.abs().topk(size, dim=1).values.sum(1) / seen.sum(1).clamp(min=1.0, max=size)
-        share = (each / total[:, None].clamp(min=1e-6))[group, place]
-        return {"joint": joint[group], "largest": largest[group]}, share
+        share = each / each.sum(1, keepdim=True).clamp(min=1e-6)
+        return {"joint": each[group, place], "largest": largest[group] * share[group, place]}
 
     def _layout(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of each group [G, M], -1 where there is none, in the order of the ids; and each row's cell, [S]."""

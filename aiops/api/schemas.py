@@ -185,6 +185,7 @@ class AnomalyOut(Reply):
     unit: str
     model: str
     terms: dict[str, Number]
+    beside: dict[str, Number] = {}
     note: Text = ""
 
 

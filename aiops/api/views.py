@@ -290,6 +290,7 @@ def anomaly_fields(value: Anomaly) -> dict[str, Any]:
         "unit": value.unit,
         "model": value.model,
         "terms": dict(value.terms),
+        "beside": {_shown(name): score for name, score in value.beside},
         "note": _shown(value.note),
     }
 

@@ -25,10 +25,13 @@ def _explanation(reply: dict[str, Any]) -> Explanation:
     one, trace = reply["anomaly"], reply["trace"]
     series = labels_of(one["labels"])
     numbers = ("value", "expected", "lower", "upper", "score", "p_value", "threshold")
-    terms = tuple(sorted(((k, _number(v)) for k, v in one["terms"].items()), key=lambda t: -t[1]))
+    terms, beside = (
+        tuple(sorted(((k, _number(v)) for k, v in one.get(name, {}).items()), key=lambda t: -t[1]))
+        for name in ("terms", "beside")
+    )
     other = {name: value for name, value in one.items() if name in FIELDS and name not in numbers}
     made: dict[str, Any] = {**other, **{name: _number(one[name]) for name in numbers}}
-    anomaly = Anomaly(**{**made, "series": series, "terms": terms})
+    anomaly = Anomaly(**{**made, "series": series, "terms": terms, "beside": beside})
     marks = tuple(
         Mark(
             anomaly.id, Judgement(m["judgement"]), m["principal"], m["time_ms"], anomaly.metric, series,

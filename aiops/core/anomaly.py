@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -34,6 +34,22 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.series_ids)
+
+    def rows(self, start: int, end: int) -> Batch:
+        """Some of the series."""
+        cut = slice(start, end)
+        return replace(
+            self,
+            values=self.values[cut],
+            mask=self.mask[cut],
+            series_ids=self.series_ids[cut],
+            groups=self.groups[cut],
+        )
+
+    def steps(self, start: int, end: int) -> Batch:
+        """Some of the steps."""
+        cut = slice(start, end)
+        return replace(self, values=self.values[:, cut], mask=self.mask[:, cut], timestamps=self.timestamps[cut])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +138,9 @@ class Anomaly:
     """The score at which an episode of this series opened then."""
     note: str = ""
     """What it is, in words, where figures do not say it: ``its target is down``, ``will be full in 6 h``."""
+    beside: tuple[tuple[str, float], ...] = ()
+    """Other metrics of the same service that leave their usual range at that step, with their scores, the largest
+    first."""
 
 
 class Judgement(StrEnum):

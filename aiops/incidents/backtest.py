@@ -19,12 +19,12 @@ from aiops.core.ports import Detector, MetricQuerier
 from aiops.incidents.episodes import Narrow
 from aiops.incidents.explain import AFTER_STEPS, BEFORE_STEPS, Explanation, similar_windows, trace_of
 from aiops.incidents.ledger import Ledger
-from aiops.incidents.readings import Reader, Readings, series_id, series_of
+from aiops.incidents.readings import Reader, Readings, series_id, series_of, together
 from aiops.incidents.tails import calibrate
 from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry
 from aiops.incidents.watched import WatchedGroup, ripe
-from aiops.models.training import CHUNK_POINTS, held_out_scores
+from aiops.models.training import held_out_scores, parts_of
 from aiops.settings import DetectionSettings, IncidentSettings
 
 log = logging.getLogger(__name__)
@@ -167,12 +167,13 @@ def _judge(run: _Run, start_ms: int, end_ms: int, progress: Progress) -> None:
         if b == c:
             continue
         before = _columns(run.readings, a, b)
-        ids, unripe = ripe(before, run.settings.min_points)
+        ripened, unripe = ripe(before, run.settings.min_points)
+        ids, groups = together(ripened)
         run.unripe |= set(unripe)
         if not ids:
             continue
         progress(share, f"fitting {len(ids)} series")
-        state = _fit(run, before.batch(ids))
+        state = _fit(run, before.batch(ids, groups))
         if not run.group.install(state, 0):
             continue
         run.seen |= set(ids)
@@ -185,20 +186,16 @@ def _judge(run: _Run, start_ms: int, end_ms: int, progress: Progress) -> None:
             if column % 60 == 0 and run.group.judge is not None:
                 run.group.judge.set_rate(run.group.ledger.rate(step, len(ids), int(batch.timestamps[column])))
             one = slice(column, column + 1)
-            tick = replace(
-                batch, values=batch.values[:, one], mask=batch.mask[:, one], timestamps=batch.timestamps[one]
-            )
+            tick = batch.steps(column, column + 1)
             run.group.judge_step(_cut(scores, one), tick, int(batch.timestamps[column]), MODEL, changed)
         run.anomalies |= changed
         _explain(run, changed, batch, scores, c)
 
 
 def _fit(run: _Run, batch: Batch) -> State:
-    rows = max(1, CHUNK_POINTS // max(batch.values.shape[1], 1))
     states, moments = [], []
-    for start in range(0, len(batch), rows):
-        cut = slice(start, start + rows)
-        part = Batch(batch.values[cut], batch.mask[cut], batch.timestamps, batch.step_ms, batch.series_ids[cut])
+    for start, end in parts_of(batch):
+        part = batch.rows(start, end)
         score = held_out_scores(run.detector, part)
         moments.append(calibrate(score, run.policy.min_duration_steps, run.policy.resolve_after_steps))
         states.append(run.detector.fit(part))
@@ -218,7 +215,7 @@ def _explain(run: _Run, changed: dict[str, Anomaly], batch: Batch, scores: Score
         if row is None:
             continue
         one = slice(row, row + 1)
-        mine = Batch(batch.values[one], batch.mask[one], batch.timestamps, step, (key,))
+        mine = batch.rows(row, row + 1)
         known = run.found.get(anomaly.id)
         trace = trace_of(mine, _row(scores, one), anomaly.started_ms - BEFORE_STEPS * step)
         if known is not None and known.trace is not None:

@@ -10,15 +10,14 @@ import numpy as np
 from aiops.core.anomaly import Anomaly, Scores
 from aiops.core.incident import Alert, Severity, SignalKind, fingerprint
 from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp, labels_of
-from aiops.core.signals import label
 from aiops.core.untrusted import Untrusted
+from aiops.incidents.readings import group_of
 from aiops.incidents.thresholds import Direction
 from aiops.incidents.watch import WatchEntry
 
 Narrow = Callable[[str, Sequence[Matcher]], str]
 """Adds matchers to every selector of a PromQL text."""
 SOURCE = "aiops detection"
-_SERVICE_LABELS = ("service_name", "service", "job", "instance")
 _SIGNS = {"up": 1, "down": -1, "both": 0}
 
 
@@ -32,7 +31,7 @@ class Series:
 
     @property
     def service(self) -> str:
-        return next((found for name in _SERVICE_LABELS if (found := label(self.labels, name))), "")
+        return group_of(self.labels)
 
 
 def direction_of(series: Sequence[Series]) -> Direction:
@@ -60,6 +59,7 @@ def begin(
     p_value: float,
     model: str,
     threshold: float,
+    beside: tuple[tuple[str, float], ...] = (),
 ) -> Anomaly:
     """The anomaly of a newly opened episode. Its id is the same if the step is judged again."""
     expected = float(scores.expected[row, 0])
@@ -84,10 +84,19 @@ def begin(
         unit=series.entry.unit,
         terms=_terms(scores.terms, row),
         threshold=threshold,
+        beside=beside,
     )
 
 
-def carry_on(anomaly: Anomaly, now_ms: int, scores: Scores, row: int, value: float, p_value: float) -> Anomaly:
+def carry_on(
+    anomaly: Anomaly,
+    now_ms: int,
+    scores: Scores,
+    row: int,
+    value: float,
+    p_value: float,
+    beside: tuple[tuple[str, float], ...] = (),
+) -> Anomaly:
     """The open anomaly one step later; figures are those of its largest deviation so far."""
     expected = float(scores.expected[row, 0])
     if not np.isfinite(value):
@@ -104,6 +113,7 @@ def carry_on(anomaly: Anomaly, now_ms: int, scores: Scores, row: int, value: flo
         score=float(scores.score[row, 0]),
         p_value=min(p_value, anomaly.p_value),
         terms=_terms(scores.terms, row),
+        beside=beside or anomaly.beside,
     )
 
 

@@ -12,6 +12,7 @@ from aiops.core.anomaly import Batch
 from aiops.core.errors import TransientError
 from aiops.incidents.fleet import Fleet
 from aiops.incidents.habits import habits
+from aiops.incidents.readings import together
 from aiops.incidents.tails import calibrate
 from aiops.incidents.thresholds import Policy
 from aiops.incidents.watched import WatchedGroup, entries_of, ripe
@@ -75,7 +76,7 @@ class GroupTraining:
                 group.warming.setdefault(key, end + self._settings.min_points * group.step_ms)
         if not ids:
             return
-        batch = readings.batch(ids)
+        batch = readings.batch(*together(ids))
         trained = self._trainer.train(
             group.model,
             batch,
@@ -113,7 +114,7 @@ class GroupTraining:
         end, start = self._window(group, now_ms)
         readings = fleet.read(group, entries_of(sorted(due), present), start, end)
         ids = [key for key in ripe(readings, self._settings.min_points)[0] if key in due]
-        fresh = readings.batch(ids)
+        fresh = readings.batch(*together(ids))
         state = self._trainer.fit(fresh, self._calibrator(fresh)) if ids else None
         with fleet.stepping:
             for key in due:

@@ -13,6 +13,7 @@ from aiops.core.anomaly import Batch
 from aiops.core.ports import MetricQuerier
 from aiops.core.principal import SYSTEM, Principal
 from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp, labels_of
+from aiops.core.signals import label
 from aiops.incidents.watch import WatchEntry, present
 
 MAX_STEPS = 11_000
@@ -32,6 +33,20 @@ def series_of(text: str) -> tuple[str, Labels]:
     return str(name), labels_of((str(k), str(v)) for k, v in pairs)
 
 
+GROUP_LABELS = ("service_name", "service", "job", "instance")
+
+
+def group_of(labels: Labels) -> str:
+    """What a series belongs to: its service, else its job, else its host; empty where no label says it."""
+    return next((found for name in GROUP_LABELS if (found := label(labels, name))), "")
+
+
+def together(ids: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The same series, those of one group one after the other, and their groups; a series of none is its own."""
+    pairs = sorted((group_of(series_of(one)[1]) or one, one) for one in ids)
+    return [one for _, one in pairs], [group for group, _ in pairs]
+
+
 @dataclass
 class Readings:
     """Finite values by series over the steps ``times``; NaN where nothing was said."""
@@ -40,11 +55,11 @@ class Readings:
     step_ms: int
     rows: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def batch(self, ids: Sequence[str]) -> Batch:
+    def batch(self, ids: Sequence[str], groups: Sequence[str] = ()) -> Batch:
         """Those series in that order; a series that said nothing is all masked."""
         empty = np.full(len(self.times), np.nan, np.float32)
         values = np.stack([self.rows.get(i, empty) for i in ids]) if ids else np.empty((0, len(self.times)), np.float32)
-        return Batch(values, np.isfinite(values), self.times, self.step_ms, tuple(ids))
+        return Batch(values, np.isfinite(values), self.times, self.step_ms, tuple(ids), tuple(groups))
 
 
 class Reader:

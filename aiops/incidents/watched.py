@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiops.core.anomaly import Anomaly, Batch, Scores, State
 from aiops.incidents.drift import Live, carried
@@ -21,6 +22,8 @@ from aiops.models.serving import Scorer
 
 log = logging.getLogger(__name__)
 
+BESIDE = 3
+"""Other metrics of a service that an anomaly names."""
 WARM_UP_STEPS = 64
 """Steps that a restored state is moved over before it judges, so that its memory is of the present."""
 
@@ -169,13 +172,7 @@ class WatchedGroup:
         reference = served.reference if served else ""
         changed: dict[str, Anomaly] = {}
         for k, now in enumerate(batch.timestamps.tolist()):
-            tick = Batch(
-                batch.values[:, k : k + 1],
-                batch.mask[:, k : k + 1],
-                batch.timestamps[k : k + 1],
-                batch.step_ms,
-                batch.series_ids,
-            )
+            tick = batch.steps(k, k + 1)
             scores = scorer.score_tick(self.model, tick)
             self.last_ms = now
             if now > self.judged_ms:
@@ -201,16 +198,28 @@ class WatchedGroup:
             one = self.series[row]
             figures = (scores, int(row), float(value[row]), float(p_value[row]))
             limit = float(judge.threshold[row])
-            touched[one.id] = begin(one, self.narrow, started, now, *figures, reference, limit)
+            touched[one.id] = begin(
+                one, self.narrow, started, now, *figures, reference, limit, self._beside(row, score)
+            )
         for row in verdict.open:
             key = self.series[row].id
             figures = (scores, int(row), float(value[row]), float(p_value[row]))
-            touched[key] = carry_on(self.anomalies[key], now, *figures)
+            touched[key] = carry_on(self.anomalies[key], now, *figures, self._beside(row, score))
         self.anomalies |= touched
         gone = set(self.anomalies) - {s.id for s in self.series} if self.anomalies else set()
         for key in [*(self.series[row].id for row in verdict.closed), *gone]:
             touched[key] = replace(self.anomalies.pop(key), updated_ms=now, ended_ms=now)
         changed.update((anomaly.id, anomaly) for anomaly in touched.values())
+
+    def _beside(self, row: int, score: NDArray[np.float64]) -> tuple[tuple[str, float], ...]:
+        """The metrics of the same service that also leave their usual range at this step, the largest scores first."""
+        assert self.judge is not None
+        mine, out = self.series[row], dict[str, float]()
+        for other in np.flatnonzero(score >= self.judge.tail.level).tolist():
+            one = self.series[other]
+            if mine.service and one.service == mine.service and one.entry.metric != mine.entry.metric:
+                out[one.entry.metric] = max(out.get(one.entry.metric, 0.0), float(score[other]))
+        return tuple(sorted(out.items(), key=lambda item: -item[1])[:BESIDE])
 
     def note_new(self, readings: Readings, room: int) -> None:
         """Remember series that are neither watched nor known to warm up, at most ``room`` of them in all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import logging
@@ -134,11 +135,10 @@ class Trainer:
         return Trained(state, version, served, "" if served else reason, end_ms)
 
     def _fit(self, batch: Batch, calibrate: Calibrate, report: Progress) -> tuple[State, dict[str, float]]:
-        rows = max(1, CHUNK_POINTS // max(batch.values.shape[1], 1))
         states: list[State] = []
         scores: list[NDArray[np.float32]] = []
-        for start in range(0, len(batch), rows):
-            part = _rows(batch, start, start + rows)
+        for start, end in parts_of(batch):
+            part = batch.rows(start, end)
             report(0.9 * start / len(batch), f"fitting {len(batch)} series")
             scores.append(held_out_scores(self._detector, part))
             states.append(self._detector.fit(part))
@@ -147,6 +147,21 @@ class Trainer:
         extra = calibrate(score)
         state = State(joined.series_ids, joined.step_ms, {**joined.arrays, **extra}, joined.shared)
         return state, output_checks(score, batch.mask, batch.values.shape[1] * (FOLDS - 1) // FOLDS)
+
+
+def parts_of(batch: Batch) -> list[tuple[int, int]]:
+    """First row and end of the parts that are fitted in one go; a group that follows itself stays whole if it fits."""
+    rows = max(1, CHUNK_POINTS // max(batch.values.shape[1], 1))
+    parts, start = [], 0
+    while start < len(batch):
+        end = min(start + rows, len(batch))
+        cut = end
+        if end < len(batch) and batch.groups:
+            while cut > start and batch.groups[cut - 1] == batch.groups[cut]:
+                cut -= 1
+        parts.append((start, cut if cut > start else end))
+        start = parts[-1][1]
+    return parts
 
 
 def held_out_scores(detector: Detector[Any], batch: Batch) -> NDArray[np.float32]:
@@ -161,9 +176,9 @@ def held_out_scores(detector: Detector[Any], batch: Batch) -> NDArray[np.float32
     for start, end in itertools.pairwise(edges):
         hidden = batch.mask.copy()
         hidden[:, start:end] = False
-        state = detector.fit(Batch(batch.values, hidden, batch.timestamps, batch.step_ms, batch.series_ids))
+        state = detector.fit(dataclasses.replace(batch, mask=hidden))
         first = max(start - CONTEXT_STEPS, 0)
-        parts.append(detector.score(state, _columns(batch, first, end)).score[:, start - first :])
+        parts.append(detector.score(state, batch.steps(first, end)).score[:, start - first :])
     return np.concatenate(parts, axis=1)
 
 
@@ -202,14 +217,6 @@ def content_hash(batch: Batch) -> str:
 
 def silent(_share: float, _text: str) -> None:
     """Progress that nobody watches."""
-
-
-def _rows(batch: Batch, a: int, b: int) -> Batch:
-    return Batch(batch.values[a:b], batch.mask[a:b], batch.timestamps, batch.step_ms, batch.series_ids[a:b])
-
-
-def _columns(batch: Batch, a: int, b: int) -> Batch:
-    return Batch(batch.values[:, a:b], batch.mask[:, a:b], batch.timestamps[a:b], batch.step_ms, batch.series_ids)
 
 
 def _join(states: list[State]) -> State:

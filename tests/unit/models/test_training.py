@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from aiops.core.plugins import build
 from aiops.core.ports import Detector, PluginContext
 from aiops.models.registry import ModelRegistry
 from aiops.models.serving import Scorer
-from aiops.models.training import Trainer, content_hash, output_checks, refusal
+from aiops.models.training import Trainer, content_hash, output_checks, parts_of, refusal
 
 STEP = 60_000
 NAME = "anomaly-60s"
@@ -140,3 +141,12 @@ def test_joined_series_are_scored_with_the_others(registry: ModelRegistry) -> No
     joined = scorer.join(NAME, trainer.fit(new, calibrate))
     assert joined.series_ids == ("s0", "s1", "s2")
     assert np.isfinite(scorer.score_tick(NAME, batch(9, length=1, start=400 * STEP)).score).all()
+
+
+def test_groups_are_fitted_whole_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiops.models.training.CHUNK_POINTS", 4 * 400)
+    one = batch(series=9)
+    assert parts_of(one) == [(0, 4), (4, 8), (8, 9)]
+    grouped = dataclasses.replace(one, groups=tuple("aabbbcccc"))
+    assert parts_of(grouped) == [(0, 2), (2, 5), (5, 9)]
+    assert parts_of(dataclasses.replace(one, groups=tuple("aaaaaaabb"))) == [(0, 4), (4, 7), (7, 9)]
