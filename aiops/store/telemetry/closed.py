@@ -21,6 +21,7 @@ from aiops.store.telemetry.rollups import Rollups
 from aiops.store.telemetry.rows import insert_rows
 from aiops.store.telemetry.scan import Scanner, plain, values_of
 from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions, table
+from aiops.store.telemetry.vacuum import Vacuum
 
 GRACE_MS = 600_000
 """A block stays open this long after its end, for samples that come late."""
@@ -41,7 +42,8 @@ class ClosedSamples:
         self._partitions = partitions
         self.scanner = Scanner(database, index, partitions)
         self.count = 0
-        self._compaction = Compaction(database, partitions, self.scanner)
+        self._vacuum = Vacuum(database, partitions)
+        self._compaction = Compaction(database, partitions, self.scanner, self._vacuum.days)
         self.rollups = Rollups(database, index, partitions, self.scanner)
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -129,8 +131,14 @@ class ClosedSamples:
     # ------------------------------------------------------------------ maintenance
 
     def compact(self) -> bool:
-        """Turn rows of one closed block into chunks, or make a day's rollups. True when there may be more to do."""
-        return self._compaction.step(self.open_from()) or self.rollups.step(self.open_from())
+        """Turn rows of one block into chunks, make a day's rollups or give space back. True when more may be to do."""
+        open_from = self.open_from()
+        return (
+            self._compaction.step(open_from)
+            or self.rollups.step(open_from)
+            or self._compaction.pack_open(open_from)
+            or self._vacuum.step()
+        )
 
     def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
         """Drop whole days (and open blocks) that ended before ``cutoff_ms``; returns tables dropped."""

@@ -2,6 +2,7 @@
 
 A block is read and encoded by ranges of series, so that memory does not grow with the number of series, and all of it
 is moved in one transaction. Late samples of a block that has chunks are merged into it: the block is written anew.
+The open block is packed likewise each time that its rows have come to be as many as what is packed of it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ LATE_SHARE = 20
 """Late samples are merged when they are at least one in so many of their block's ..."""
 LATE_AGE_MS = 600_000
 """... or so long after the first of them was found."""
+OPEN_ROWS = 100_000
+"""Rows of the open block from which they are packed ..."""
+OPEN_QUIET_MS = 15_000
+"""... once none have come to the file for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +47,16 @@ class _Work:
 
 
 class Compaction:
-    """Compacts one database. For the writer thread only."""
+    """Compacts one database. For the writer thread only. ``loose`` takes the days of which it deleted chunks."""
 
-    def __init__(self, database: TelemetryDatabase, partitions: Partitions, scanner: Scanner) -> None:
+    def __init__(self, database: TelemetryDatabase, partitions: Partitions, scanner: Scanner, loose: set[int]) -> None:
         self._database = database
         self._partitions = partitions
         self._scanner = scanner
+        self._loose = loose
         self._waiting: dict[int, int] = {}
+        self._open_rows: dict[int, int] = {}
+        self._looked_ms = 0
 
     def step(self, open_from: int) -> bool:
         """Compact one block before ``open_from``, where there is one that needs it; true when another may be left."""
@@ -63,12 +71,37 @@ class Compaction:
             if work is None:
                 return False
             made = self._encoded(con, work, codec)
+        self._replace(work, made)
+        return True
+
+    def pack_open(self, open_from: int) -> bool:
+        """Pack what the open blocks have gathered, where it is much; true when it was."""
+        now = self._database.clock()
+        if 0 <= now - self._looked_ms < OPEN_QUIET_MS or self._database.path is None:
+            return False
+        self._looked_ms = now
+        before, self._open_rows = self._open_rows, {}
+        packed = False
+        for block in self._partitions.numbers("head"):
+            if block < open_from or (codec := CODECS.compiled()) is None:
+                continue
+            with self._database.read() as con:
+                row = con.execute(f"SELECT count(*) FROM {table('head', block)}").fetchone()  # noqa: S608
+                rows = self._open_rows[block] = int(row[0]) if row else 0
+                if rows < OPEN_ROWS or before.get(block) != rows or rows < self._closed_samples(con, block):
+                    continue
+                work = self._work(con, block)
+                made = self._encoded(con, work, codec)
+            self._replace(work, made)
+            packed = True
+        return packed
+
+    def _replace(self, work: _Work, made: list[Chunks]) -> None:
         self._scanner.epoch += 1
         try:
             self._database.transaction(lambda tx: self._move(tx, work, made))
         finally:
             self._scanner.epoch += 1
-        return True
 
     def merge(
         self, tx: Transaction, block: int, sids: NDArray[np.int32], ts: NDArray[np.int64], values: NDArray[np.float64]
@@ -107,6 +140,7 @@ class Compaction:
         chunk_rows.write(tx.con, chunks, clocks, made, first)
         tx.on_commit.append(lambda: self._partitions.added("chunks", day))
         tx.on_commit.append(lambda: self._partitions.added("clocks", day))
+        self._loose.add(day)
         return True
 
     def _new_tables(self, tx: Transaction) -> None:
@@ -219,6 +253,7 @@ class Compaction:
             for kind, number in gone:
                 self._partitions.dropped(kind, number)
             self._scanner.blocks.drop(work.block)
+            self._loose.add(day)
             self._waiting.pop(work.block, None)
 
         tx.on_commit.append(committed)

@@ -15,6 +15,9 @@ from aiops.store.telemetry.encryption import StoreKey, extension_path, key_of
 CATALOG = "telemetry"
 """Name of an attached file; a plain one is opened directly and bears its own."""
 CHECKPOINT_AT = "64MB"
+BLOCK_SIZE = 32_768
+"""Bytes a block of a new file. A table takes whole blocks, and there are several tables a day: DuckDB's own 256 KiB
+would make a small store several times larger than what is in it. A file keeps the size that it was made with."""
 
 
 def open_file(path: Path | None, settings: StoreSettings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -29,6 +32,7 @@ def open_file(path: Path | None, settings: StoreSettings, *, read_only: bool = F
         "memory_limit": settings.memory_limit,
         "threads": settings.threads,
         "checkpoint_threshold": CHECKPOINT_AT,
+        "default_block_size": BLOCK_SIZE,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "python_enable_replacements": False,

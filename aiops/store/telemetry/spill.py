@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 SPILL_ROWS = 2_000_000
 SPILL_AGE_MS = 300_000
+LOADED_ROWS = 50_000
+"""Samples of closed blocks from which a load of history is handed over ..."""
+LOADED_QUIET_MS = 2_000
+"""... once nothing has come for so long."""
 BACKLOG_ROWS = 4 * SPILL_ROWS
 """Samples held in memory at most when the database cannot take them over."""
 SID_KINDS = tuple(kind for kind, columns in PARTITIONED.items() if "sid INTEGER" in columns)
@@ -62,6 +66,7 @@ class Spill:
         self.lock = threading.RLock()
         self._seals = 0
         self._since_ms = 0
+        self._grown = (0, 0)
         self._posted = False
         self._loaded = False
         self._saved = 0
@@ -153,9 +158,21 @@ class Spill:
         old = self._database.clock() - self._since_ms >= SPILL_AGE_MS
         heads = self._partitions.numbers("head")
         closing = bool(heads) and heads[0] < self._closed.open_from()
-        if count >= SPILL_ROWS or (count and (old or closing)):
+        if count >= SPILL_ROWS or (count and (old or closing or self._loaded_history())):
             self._database.transaction(self.spill)
         return False
+
+    def _loaded_history(self) -> bool:
+        """Whether a load of closed blocks has ended: it need not wait in the journal, where it takes most room."""
+        active, now = self.active, self._database.clock()
+        count, (before, since_ms) = active.count, self._grown
+        if count != before or now < since_ms:
+            self._grown = (count, now)
+            return False
+        if count < LOADED_ROWS or now - since_ms < LOADED_QUIET_MS:
+            return False
+        self._grown = (count, since_ms + SPILL_AGE_MS)  # looked at once
+        return int(np.count_nonzero(active.ts[:count] < self._closed.open_from() * BLOCK_MS)) >= LOADED_ROWS
 
     def group(self, tx: Transaction, payloads: list[None]) -> list[int]:
         return [self.spill(tx)] * len(payloads)

@@ -69,7 +69,7 @@ def test_what_is_past_its_signals_time_is_refused(opened: Opened, clock: Hands) 
 
 
 def test_above_the_limit_the_oldest_days_go_first(opened: Opened, clock: Hands) -> None:
-    store = opened(max_bytes=6_000_000)
+    store = opened(max_bytes=3_000_000)
     for age in range(9, -1, -1):
         clock.now = NOW - age * DAY_MS
         put(store, clock.now, series=50, samples=2000)
@@ -77,18 +77,18 @@ def test_above_the_limit_the_oldest_days_go_first(opened: Opened, clock: Hands) 
         while store.usage().open_blocks > 1:
             time.sleep(0.02)
         store.database.checkpoint()
-    assert store.usage().used_bytes > 6_000_000
+    assert store.usage().used_bytes > 3_000_000
     done = store.apply_retention()
     assert done.tables == 0, "nothing is past its time"
     assert done.days == tuple(range(done.days[0], done.days[0] + len(done.days))), "one after the other"
-    assert 0 < done.used_bytes <= 6_000_000
+    assert 0 < done.used_bytes <= 3_000_000
     held = days_held(store)
     assert held["metrics"] == held["logs"] == held["traces"] == held["changes"] == list(range(10 - len(done.days)))
     assert store.apply_retention().days == ()
 
 
 def test_what_was_freed_is_used_again_so_that_the_file_stops_growing(opened: Opened, clock: Hands) -> None:
-    limit = 8_000_000
+    limit = 4_000_000
     store = opened(max_bytes=limit)
     sizes = []
     for age in range(24, -1, -1):
@@ -98,7 +98,7 @@ def test_what_was_freed_is_used_again_so_that_the_file_stops_growing(opened: Ope
         store.database.checkpoint()
         sizes.append(store.usage().file_bytes)
     print(f"a limit of {limit:,} bytes; the file took {max(sizes):,} at most, {sizes[-1]:,} at the end")
-    assert max(sizes) < 2 * limit, "all 25 days take some 30 MB"
+    assert max(sizes) < 2 * limit, "all 25 days take some 15 MB"
     assert 2 < len(days_held(store)["metrics"]) < 20
 
 
