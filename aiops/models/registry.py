@@ -1,50 +1,68 @@
 """Tracking and registry of models: embedded MLflow (``mlflow-skinny``) in the data folder, or a company's own by URL.
 
-A version is a run (parameters, metrics, dataset hash), a safetensors artifact and a JSON manifest that names the
-artifact's SHA-256; loading verifies it. ``champion`` serves, ``challenger`` waits. MLflow keeps its own SQLite file
-beside ours, and its usage reporting is off.
+A version is a run (parameters, metrics, dataset) and a signed folder of artifacts (``flavour``); loading verifies it.
+``champion`` serves, ``challenger`` waits.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import dataclasses
 import json
-import logging
-import os
+import re
+import shutil
 import tempfile
-import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from aiops.core.anomaly import State
-from aiops.core.errors import InvalidInput, NotFound, PermanentError, TransientError
-from aiops.core.model import ModelVersion
+from aiops.core.errors import Conflict, InvalidInput, NotFound, TransientError
+from aiops.core.model import Dataset, ModelVersion
 from aiops.core.ports import Clock, system_clock
-from aiops.models import artifacts
+from aiops.models import flavour
+from aiops.models.code_version import code_version
+from aiops.models.encryption import ArtifactKey
+from aiops.models.flavour import MANIFEST_FILE, STATE_FILE
+from aiops.models.signing import KEY_FOLDER, Signer
+from aiops.models.tracking import Tracking
+from aiops.settings.models import RegistrySettings
+
+__all__ = ["CHALLENGER", "CHAMPION", "LLM_FAMILY", "MANIFEST_FILE", "STATE_FILE", "ModelRegistry"]
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-STATE_FILE, MANIFEST_FILE = "state.safetensors", "manifest.json"
+LLM_FAMILY = "llm"
+"""Family of the records of LLMs, which have no artifact."""
 _EXPERIMENT, _PREVIOUS, _SHA256 = "detection", "aiops.previous_champion", "aiops.sha256"
+_PARAMETER = "aiops.parameter."
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_PAGE = 1000
 
 
 class ModelRegistry:
     """Thread-safe. MLflow is imported and its database made on the first use, some seconds: use a background thread.
 
     Args:
-        data_dir: holds ``mlflow.db`` and ``models/``.
-        tracking_url: an MLflow server to use instead.
+        data_dir: holds ``mlflow.db``, ``models/`` and the signing key.
+        settings: another MLflow, keys, whether signatures are required.
+        key: encrypts artifacts.
     """
 
-    def __init__(self, data_dir: Path, tracking_url: str = "", clock: Clock = system_clock) -> None:
-        self._data_dir = data_dir
-        self._url = tracking_url
+    def __init__(
+        self,
+        data_dir: Path,
+        settings: RegistrySettings | None = None,
+        *,
+        key: ArtifactKey | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.settings = settings or RegistrySettings()
+        self.tracking = Tracking(data_dir, self.settings)
+        self.signer = Signer(data_dir / KEY_FOLDER, self.settings)
+        self._key = key
         self._clock = clock
-        self._lock = threading.RLock()
-        self._made: Any = None
+
+    # -------------------------------------------------------------- writing
 
     def log_training(
         self,
@@ -52,169 +70,225 @@ class ModelRegistry:
         state: State,
         *,
         family: str,
-        dataset: str,
+        dataset: Dataset | str,
         parameters: Mapping[str, str],
         metrics: Mapping[str, float],
         parent: str = "",
     ) -> ModelVersion:
-        """Record a finished run and register its state as the next version of ``name``, with no alias yet."""
-        data = artifacts.dumps(state)
-        digest = hashlib.sha256(data).hexdigest()
-        manifest = {
-            "name": name,
-            "family": family,
-            "step_ms": state.step_ms,
-            "series": len(state.series_ids),
-            "sha256": digest,
-            "dataset": dataset,
-            "parent": parent,
-            "parameters": dict(parameters),
-        }
-        with self._client() as client:
-            run = client.create_run(self._experiment(client), run_name=name, tags={"mlflow.user": "aiops"})
-            run_id = run.info.run_id
-            for key, value in {**parameters, "family": family, "dataset": dataset, "parent": parent}.items():
-                client.log_param(run_id, key, value)
-            for key, number in metrics.items():
-                client.log_metric(run_id, key, number)
-            with tempfile.TemporaryDirectory(prefix="aiops-model-") as folder:
-                (Path(folder) / STATE_FILE).write_bytes(data)
-                (Path(folder) / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-                client.log_artifacts(run_id, folder)
+        """Record a finished run and register its state as the next version of ``name``, signed, with no alias yet.
+
+        Args:
+            dataset: the snapshot that it was trained on, or its hash where none is kept.
+            parameters: ``options`` are the detector's, as JSON; ``job`` names the training job.
+            parent: reference of the version before it.
+        """
+        digest = dataset.id if isinstance(dataset, Dataset) else dataset
+        told = {**parameters, "family": family, "dataset": digest, "parent": parent, "code": code_version()}
+        now = self._clock()
+        with self.tracking.client() as client, tempfile.TemporaryDirectory(prefix="aiops-model-") as place:
+            from mlflow.entities import Metric, Param
+
+            experiment = self.tracking.experiment(client, _EXPERIMENT)
+            run = client.create_run(experiment, run_name=name, tags={"mlflow.user": "aiops"})
+            run_id = str(run.info.run_id)
+            client.log_batch(
+                run_id,
+                params=[Param(key, value) for key, value in told.items()],
+                metrics=[Metric(key, number, now, 0) for key, number in metrics.items()],
+            )
+            if isinstance(dataset, Dataset):
+                client.log_inputs(run_id, [_input(dataset)])
+            manifest = flavour.Manifest(
+                name=name,
+                run_id=run_id,
+                family=family,
+                options=parameters.get("options", "{}"),
+                step_ms=state.step_ms,
+                series=len(state.series_ids),
+                sha256="",
+                dataset=digest,
+                parent=parent,
+                code=code_version(),
+            )
+            folder = Path(place)
+            flavour.write(folder, state, manifest, now, self._key)
+            self.signer.sign(folder)
+            client.log_artifacts(run_id, place)
             client.set_terminated(run_id)
-            if name not in self._names(client):
-                client.create_registered_model(name)
-            made = client.create_model_version(name, run.info.artifact_uri, run_id=run_id, tags={_SHA256: digest})
+            self._ensure(client, name)
+            sealed = json.loads((folder / MANIFEST_FILE).read_bytes())["sha256"]
+            made = client.create_model_version(name, run.info.artifact_uri, run_id=run_id, tags={_SHA256: sealed})
             return self._record(client, made, ())
 
+    def log_llm(self, provider: str, model: str, prompt: str, prompt_version: str) -> ModelVersion:
+        """The record of an LLM with a version of a prompt, made champion; the same again is the same version."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"llm-{provider}-{model}")
+        told = {"provider": provider, "model": model, "prompt": f"{prompt}@{prompt_version}", "code": code_version()}
+        for version in self.versions(name):
+            if dict(version.parameters).get("prompt") == told["prompt"]:
+                return self.promote(name, version.version)
+        with self.tracking.client() as client:
+            self._ensure(client, name)
+            tags = {f"{_PARAMETER}{key}": value for key, value in {**told, "family": LLM_FAMILY}.items()}
+            made = client.create_model_version(name, f"prompts:/{prompt}/{prompt_version}", tags=tags)
+        return self.promote(name, str(made.version))
+
+    def delete_version(self, name: str, number: str) -> None:
+        """Delete a version with its run and artifact; the last one takes the name with it.
+
+        Raises:
+            NotFound: there is no such version.
+            Conflict: it carries an alias, so that it serves or is on trial.
+        """
+        version = self.version(name, number)
+        if version.aliases:
+            raise Conflict(
+                f"{version.reference} is the {version.aliases[0]} and cannot be deleted.",
+                hint="Promote another version first.",
+            )
+        with self.tracking.client() as client:
+            client.delete_model_version(name, number)
+            if version.run_id:
+                client.delete_run(version.run_id)
+            if not client.search_model_versions(_named(name), max_results=1):
+                client.delete_registered_model(name)
+        if version.run_id and not self.tracking.remote:
+            shutil.rmtree(self._local(version).parent, ignore_errors=True)
+
+    # -------------------------------------------------------------- reading
+
     def names(self) -> list[str]:
-        with self._client() as client:
-            return self._names(client)
+        with self.tracking.client() as client:
+            found: list[str] = []
+            token = None
+            while True:
+                page = client.search_registered_models(max_results=_PAGE, page_token=token)
+                found += [item.name for item in page]
+                if not (token := page.token):
+                    return sorted(found)
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions, the newest first; none for an unknown name."""
-        with self._client() as client:
-            if name not in self._names(client):
-                return []
-            found = client.search_model_versions(f"name='{name}'")
+        with self.tracking.client() as client:
             aliases = self._aliases(client, name)
-            found = sorted(found, key=lambda item: int(item.version), reverse=True)
+            if aliases is None:
+                return []
+            found = sorted(client.search_model_versions(_named(name)), key=lambda v: int(v.version), reverse=True)
             return [self._record(client, item, aliases.get(str(item.version), ())) for item in found]
 
     def get(self, name: str, alias: str = CHAMPION) -> ModelVersion | None:
         """The version that carries an alias."""
-        with self._client() as client:
-            if name not in self._names(client):
-                return None
-            aliases = self._aliases(client, name)
+        with self.tracking.client() as client:
+            aliases = self._aliases(client, name) or {}
             number = next((v for v, held in aliases.items() if alias in held), None)
             return None if number is None else self._version(client, name, number, aliases)
 
     def version(self, name: str, number: str) -> ModelVersion:
         """Raises ``NotFound``."""
-        with self._client() as client:
-            if name not in self._names(client):
+        with self.tracking.client() as client:
+            aliases = self._aliases(client, name)
+            if aliases is None:
                 raise NotFound(f"There is no model named '{name}'.")
-            return self._version(client, name, number, self._aliases(client, name))
+            return self._version(client, name, number, aliases)
+
+    def lookup(self, reference: str) -> ModelVersion:
+        """The version that ``<name>/<number>`` names. Raises ``NotFound``."""
+        name, _, number = reference.partition("/")
+        return self.version(name, number)
+
+    # -------------------------------------------------------------- aliases
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
-        with self._client() as client:
+        with self.tracking.client() as client:
             client.set_registered_model_alias(name, alias, number)
 
     def promote(self, name: str, number: str) -> ModelVersion:
         """Make a version the champion; the one before is remembered for :meth:`rollback`. Raises ``NotFound``."""
-        self.version(name, number)
-        with self._client() as client:
-            held = {alias: v for v, names in self._aliases(client, name).items() for alias in names}
-            before = held.get(CHAMPION, "")
-            if before == number:
-                return self.version(name, number)
-            client.set_registered_model_tag(name, _PREVIOUS, before)
+        now = self.version(name, number)
+        if CHAMPION in now.aliases:
+            return now
+        with self.tracking.client() as client:
+            held = {alias: v for v, names in (self._aliases(client, name) or {}).items() for alias in names}
+            client.set_registered_model_tag(name, _PREVIOUS, held.get(CHAMPION, ""))
             client.set_registered_model_alias(name, CHAMPION, number)
             if held.get(CHALLENGER) == number:
                 client.delete_registered_model_alias(name, CHALLENGER)
-            return self.version(name, number)
+        return self.version(name, number)
 
     def rollback(self, name: str) -> ModelVersion:
         """Give ``champion`` back to the version that held it before. Raises ``NotFound`` where there was none."""
-        with self._client() as client:
-            if name not in self._names(client):
+        with self.tracking.client() as client:
+            if self._aliases(client, name) is None:
                 raise NotFound(f"There is no model named '{name}'.")
             before = dict(client.get_registered_model(name).tags).get(_PREVIOUS, "")
         if not before:
             raise NotFound(f"The model '{name}' had no champion before the present one.")
         return self.promote(name, before)
 
-    def load_state(self, version: ModelVersion) -> State:
-        """The fitted state, checked against the manifest and the registry's own digest.
+    # -------------------------------------------------------------- artifacts
+
+    @contextmanager
+    def folder_of(self, version: ModelVersion) -> Iterator[Path]:
+        """A version's artifacts in a local folder, verified; gone afterwards where a server keeps them.
 
         Raises:
-            InvalidInput: the artifact was changed or is malformed.
+            NotFound: the version has no artifact.
+            InvalidInput: it is refused, with the reason.
             TransientError: it cannot be read.
         """
-        with self._client() as client:
-            digest = dict(client.get_model_version(version.name, version.version).tags).get(_SHA256, "")
-            with tempfile.TemporaryDirectory(prefix="aiops-model-") as folder:
-                try:
-                    data = self._fetch(client, version, STATE_FILE, folder)
-                    manifest = json.loads(self._fetch(client, version, MANIFEST_FILE, folder))
-                except OSError as error:
-                    raise TransientError(f"The artifact of {version.reference} cannot be read: {error}.") from error
-                except ValueError as error:
-                    raise InvalidInput(f"The manifest of {version.reference} is not JSON.") from error
-        found = hashlib.sha256(data).hexdigest()
-        if not isinstance(manifest, dict) or not found == digest == manifest.get("sha256"):
+        if not version.run_id:
+            raise NotFound(f"{version.reference} has no artifact: it is the record of an LLM.")
+        with tempfile.TemporaryDirectory(prefix="aiops-model-") as place:
+            folder = Path(place) / version.run_id if self.tracking.remote else self._local(version)
+            try:
+                if self.tracking.remote:
+                    folder.mkdir()
+                    with self.tracking.client() as client:
+                        client.download_artifacts(version.run_id, "", str(folder))
+                elif not folder.is_dir():
+                    raise TransientError(f"The artifact of {version.reference} is not there.")
+                self.signer.verify(folder)
+            except OSError as error:
+                raise TransientError(f"The artifact of {version.reference} cannot be read: {error}.") from error
+            except InvalidInput as error:
+                raise InvalidInput(
+                    error.message.replace(f"in {folder.name}", version.reference), hint=error.hint
+                ) from error
+            yield folder
+
+    def load_state(self, version: ModelVersion) -> State:
+        """The fitted state of a version, verified and decrypted. Raises as :meth:`folder_of` does, or ``ConfigError``
+        where it is encrypted and no key is set."""
+        with self.folder_of(version) as folder:
+            state, manifest = flavour.read(folder, self._key)
+        if (manifest.name, manifest.run_id) != (version.name, version.run_id):
             raise InvalidInput(
-                f"The artifact of {version.reference} is not the one that was registered (its SHA-256 differs).",
+                f"The artifact of {version.reference} is that of another version.",
                 hint="Restore it from a backup, or roll back to another version.",
             )
-        return artifacts.loads(data)
+        return state
 
     # -------------------------------------------------------------- MLflow
 
-    @contextmanager
-    def _client(self) -> Iterator[Any]:
-        """The client, one caller at a time."""
-        with self._lock:
-            mlflow = _import_mlflow()
-            try:
-                if self._made is None:
-                    with _quiet():
-                        self._made = self._connect(mlflow)
-                yield self._made
-            except mlflow.exceptions.MlflowException as error:
-                text = f"The model registry refused: {str(error).splitlines()[0][:300]}"
-                if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"):
-                    raise TransientError(text) from error
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    raise NotFound(text) from error
-                raise PermanentError(text) from error
-
-    def _connect(self, mlflow: Any) -> Any:
-        if self._url:
-            return mlflow.MlflowClient(tracking_uri=self._url, registry_uri=self._url)
-        try:
-            (self._data_dir / "models").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PermanentError(f"The folder {self._data_dir / 'models'} cannot be made: {error}.") from error
-        uri = f"sqlite:///{self._data_dir.resolve() / 'mlflow.db'}"
-        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-    def _experiment(self, client: Any) -> str:
-        found = client.get_experiment_by_name(_EXPERIMENT)
-        if found is not None:
-            return str(found.experiment_id)
-        place = None if self._url else (self._data_dir.resolve() / "models").as_uri()
-        return str(client.create_experiment(_EXPERIMENT, artifact_location=place))
+    def _local(self, version: ModelVersion) -> Path:
+        """Where the artifacts are, by the run alone: a path from the database would be followed anywhere."""
+        if not _RUN_ID.fullmatch(version.run_id):
+            raise InvalidInput(f"The run of {version.reference} has no valid id.")
+        return self.tracking.artifacts / version.run_id / "artifacts"
 
     @staticmethod
-    def _names(client: Any) -> list[str]:
-        return sorted(item.name for item in client.search_registered_models(max_results=1000))
+    def _ensure(client: Any, name: str) -> None:
+        if not client.search_registered_models(_named(name), max_results=1):
+            client.create_registered_model(name)
 
     @staticmethod
-    def _aliases(client: Any, name: str) -> dict[str, tuple[str, ...]]:
+    def _aliases(client: Any, name: str) -> dict[str, tuple[str, ...]] | None:
+        """Version to its aliases; ``None`` where there is no such model."""
+        found = client.search_registered_models(_named(name), max_results=1)
+        if not found:
+            return None
         held: dict[str, tuple[str, ...]] = {}
-        for alias, number in client.get_registered_model(name).aliases.items():
+        for alias, number in found[0].aliases.items():
             held[str(number)] = (*held.get(str(number), ()), alias)
         return held
 
@@ -225,47 +299,51 @@ class ModelRegistry:
 
     @staticmethod
     def _record(client: Any, item: Any, aliases: tuple[str, ...]) -> ModelVersion:
-        data = client.get_run(item.run_id).data
-        return ModelVersion(
+        found = ModelVersion(
             name=item.name,
             version=str(item.version),
-            family=data.params.get("family", ""),
-            run_id=item.run_id,
-            source=item.source,
+            family="",
+            run_id=item.run_id or "",
+            source=item.source or "",
             created_ms=int(item.creation_timestamp),
             aliases=tuple(sorted(aliases)),
-            dataset=data.params.get("dataset", ""),
-            parameters=tuple(sorted(data.params.items())),
-            metrics=tuple(sorted(data.metrics.items())),
+        )
+        if item.run_id:
+            data = client.get_run(item.run_id).data
+            told, metrics = dict(data.params), tuple(sorted(data.metrics.items()))
+        else:
+            told = {k.removeprefix(_PARAMETER): v for k, v in dict(item.tags).items() if k.startswith(_PARAMETER)}
+            metrics = ()
+        return dataclasses.replace(
+            found,
+            family=told.get("family", ""),
+            dataset=told.get("dataset", ""),
+            parameters=tuple(sorted(told.items())),
+            metrics=metrics,
         )
 
-    @staticmethod
-    def _fetch(client: Any, version: ModelVersion, file: str, folder: str) -> bytes:
-        return Path(client.download_artifacts(version.run_id, file, folder)).read_bytes()
+
+def _named(name: str) -> str:
+    """MLflow's filter for one name. Raises ``NotFound`` for a name that no model can have."""
+    if "'" in name or '"' in name:
+        raise NotFound(f"There is no model named {name!r}.")
+    return f"name='{name}'"
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Deprecation warnings of MLflow's own code, all raised on its first use, stay inside."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=".*deprecated.*")
-        yield
+def _input(dataset: Dataset) -> Any:
+    """The snapshot as MLflow shows it among a run's inputs."""
+    from mlflow.entities import Dataset as MlflowDataset
+    from mlflow.entities import DatasetInput, InputTag
 
-
-@functools.cache
-def _import_mlflow() -> Any:
-    # MLflow reads this when it is first imported; without it it writes an installation id and reports its usage.
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    with _quiet():
-        import mlflow
-        import mlflow.exceptions
-        import mlflow.telemetry
-
-    telemetry: Any = mlflow.telemetry
-    if telemetry.get_telemetry_client() is not None:
-        telemetry.set_telemetry_client()
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return mlflow
+    columns = (("series", "string"), ("owner", "string"), ("time", "datetime"), ("value", "float"))
+    schema = [{"type": kind, "name": name, "required": False} for name, kind in (*columns, ("observed", "boolean"))]
+    profile = {"num_rows": dataset.series * ((dataset.end_ms - dataset.start_ms) // dataset.step_ms)}
+    made = MlflowDataset(
+        name=dataset.name,
+        digest=dataset.id.removeprefix("sha256:")[:32],
+        source_type="local",
+        source=json.dumps({"uri": dataset.path, "query": dataset.query[:4000]}),
+        schema=json.dumps({"mlflow_colspec": schema}),
+        profile=json.dumps({**profile, "num_series": dataset.series, "num_observed": dataset.points}),
+    )
+    return DatasetInput(made, [InputTag("mlflow.data.context", "training")])

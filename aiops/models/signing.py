@@ -12,9 +12,9 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import threading
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ _UNSIGNED = frozenset({SIGNATURE, _NOTE})
 _DATA = frozenset({".safetensors", ".onnx", ".json", ".yaml", ".txt", ".md"})
 _NAMES = frozenset({"MLmodel", SIGNATURE, _NOTE})
 _PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill", ".cloudpickle"})
+_FOUND = (
+    (re.compile(r"Hash mismatch for [\\]*'(.*?)[\\]*': Expected"), "files were changed after they were signed"),
+    (re.compile(r"Extra files found in model .*?': (.*?)[\"'](?:, |\])"), "files that were not signed were added"),
+    (re.compile(r"Missing files in model .*?': (.*?)[\"'](?:, |\])"), "files that were signed are missing"),
+)
+"""How the library says what differs, and how we do."""
 _RESTORE = "Restore the folder from a backup, or roll back to another version."
 
 
@@ -229,24 +235,10 @@ def _normal(path: Path, text: bytes) -> bytes:
 def _reason(error: Exception) -> str:
     """What the library found, in our words where they are known."""
     text = _first(error)
-    for said, meant in (
-        ("Extra files found", "files that were not signed were added"),
-        ("Missing files", "files that were signed are missing"),
-        ("Hash mismatch for", "files were changed after they were signed"),
-    ):
-        if said in text:
-            names = sorted({name for part in text.split(said)[1:] for name in _names(part)})
-            return f"{meant} ({', '.join(names)})" if names else meant
+    for said, meant in _FOUND:
+        if names := [name for found in said.findall(text) for name in found.split(", ")]:
+            return f"{meant} ({', '.join(names)})"
     return f"its signature cannot be checked ({text[:200]})"
-
-
-def _names(part: str) -> Sequence[str]:
-    """File names of a part of the library's message: quoted, or after the colon."""
-    head = part.split("'")
-    if part.startswith(" '"):
-        return [head[1]]
-    listed = part.split("': ", 1)[-1].split('"')[0].split("']")[0]
-    return [name.strip(" '\"]") for name in listed.split(",") if name.strip(" '\"]")]
 
 
 def _first(error: Exception) -> str:

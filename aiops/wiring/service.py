@@ -50,7 +50,6 @@ from aiops.ingest.backfill import backfill_job
 from aiops.ingest.collector import Collector
 from aiops.ingest.otlp_receiver import receiver_of
 from aiops.jobs.queue import JobQueue
-from aiops.models.registry import ModelRegistry
 from aiops.promql.engine import PromqlEngine
 from aiops.rules.engine import rules_of
 from aiops.settings import Settings
@@ -74,6 +73,7 @@ from aiops.wiring.heartbeat import heartbeat
 from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.listening import listen, listen_for_otlp
+from aiops.wiring.model_registry import model_registry
 from aiops.wiring.oncall import on_call
 from aiops.wiring.plugins import PluginFactory, focus_file
 from aiops.wiring.signals import log_signals, mine_logs, signal_series
@@ -179,7 +179,7 @@ class Service:
         self._job_rows = JobRepository(state)
         jobs = JobQueue(self._job_rows)
         self._change_notices = ChangeNotices(settings.receivers, self.notifiers, jobs)
-        self.models = ModelRegistry(folder)
+        self.models = model_registry(settings)
         executor = PlanExecutor(
             self.querier,
             self.store,
