@@ -74,6 +74,7 @@ def _judge(
     settings: Settings, metrics: MetricQuerier, start_ms: int, end_ms: int, queries: list[str], progress: Any
 ) -> Backtest:
     from aiops.incidents.backtest import backtest
+    from aiops.incidents.filling import DEFAULTS
     from aiops.incidents.watch import entries_for, watch_list
     from aiops.promql.parse import inject_matchers
     from aiops.wiring.backtest import detector
@@ -82,7 +83,16 @@ def _judge(
     entries = entries_for(queries, chosen) if queries else watch_list(chosen)
     progress(0.0, "loading the detectors")
     return backtest(
-        metrics, entries, detector(settings), start_ms, end_ms, chosen, settings.incidents, progress, inject_matchers
+        metrics,
+        entries,
+        detector(settings),
+        start_ms,
+        end_ms,
+        chosen,
+        settings.incidents,
+        progress,
+        inject_matchers,
+        levels=() if queries else DEFAULTS,
     )
 
 

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from aiops.core.anomaly import Anomaly, Batch, Scores, State
-from aiops.core.errors import InvalidInput, QueryError
+from aiops.core.errors import AiopsError, InvalidInput, QueryError
 from aiops.core.ports import Detector, MetricQuerier
+from aiops.core.series import Labels
 from aiops.incidents.episodes import Narrow
 from aiops.incidents.explain import AFTER_STEPS, BEFORE_STEPS, Explanation, similar_windows, trace_of
+from aiops.incidents.filling import Filling
+from aiops.incidents.habits import habits
 from aiops.incidents.ledger import Ledger
+from aiops.incidents.past_filling import past_warnings
+from aiops.incidents.presence import WORDS as PRESENCE_WORDS
+from aiops.incidents.presence import Target, targets_up
 from aiops.incidents.readings import Reader, Readings, series_id, series_of, together
 from aiops.incidents.tails import calibrate
 from aiops.incidents.thresholds import Policy
@@ -64,6 +70,7 @@ class Backtest:
 class _Run:
     detector: Detector[Any]
     group: WatchedGroup
+    reader: Reader
     readings: Readings
     settings: DetectionSettings
     policy: Policy
@@ -71,6 +78,17 @@ class _Run:
     unripe: set[str] = field(default_factory=set)
     anomalies: dict[str, Anomaly] = field(default_factory=dict)
     found: dict[str, Explanation] = field(default_factory=dict)
+
+    def target(self, now_ms: int) -> Target:
+        """Whether targets were up then."""
+
+        def answer(labels: Labels) -> bool | None:
+            try:
+                return targets_up(self.reader.now("up", now_ms))(labels)
+            except (AiopsError, ValueError):
+                return None
+
+        return answer
 
 
 def backtest(
@@ -83,8 +101,14 @@ def backtest(
     incidents: IncidentSettings,
     progress: Progress,
     narrow: Narrow | None = None,
+    *,
+    levels: Sequence[Filling] = (),
 ) -> Backtest:
     """Judge ``[start_ms, end_ms)``.
+
+    Args:
+        entries: what is watched.
+        levels: what must not fill up.
 
     Raises:
         InvalidInput: an empty range, or nothing to judge in it.
@@ -107,7 +131,7 @@ def backtest(
         first = start_ms - round(settings.train_window_s * 1000)
         readings = _read(reader, own, first, end_ms, step, settings.max_series, refused, part)
         group = WatchedGroup(step, own, policy, ledger, narrow)
-        run = _Run(detector, group, readings, settings, policy)
+        run = _Run(detector, group, reader, readings, settings, policy)
         _judge(run, start_ms, end_ms, part)
         runs.append(run)
     if not any(run.seen for run in runs):
@@ -115,7 +139,10 @@ def backtest(
             "No watched series has enough history before and in that time.",
             hint=f"A series needs {settings.min_points} points before it is judged; name others with --query.",
         )
-    found = sorted((e for run in runs for e in run.found.values()), key=lambda e: e.anomaly.started_ms)
+    progress(1.0, "looking at what fills up")
+    filling = past_warnings(querier, levels, start_ms, end_ms, narrow, refused)
+    judged = [explanation for run in runs for explanation in run.found.values()]
+    found = sorted([*judged, *filling], key=lambda e: e.anomaly.started_ms)
     counts: dict[str, int] = {}
     for run in runs:
         names = {e.name: e.metric for e in run.group.entries}
@@ -182,14 +209,19 @@ def _judge(run: _Run, start_ms: int, end_ms: int, progress: Progress) -> None:
         batch = _columns(run.readings, first, c).batch(ids)
         scores = run.detector.score(state, batch)
         changed: dict[str, Anomaly] = {}
+        apart: dict[str, Anomaly] = {}
         for column in range(b - first, c - first):
             if column % 60 == 0 and run.group.judge is not None:
                 run.group.judge.set_rate(run.group.ledger.rate(step, len(ids), int(batch.timestamps[column])))
             one = slice(column, column + 1)
             tick = batch.steps(column, column + 1)
-            run.group.judge_step(_cut(scores, one), tick, int(batch.timestamps[column]), MODEL, changed)
+            now = int(batch.timestamps[column])
+            run.group.judge_step(_cut(scores, one), tick, now, MODEL, changed)
+            if run.group.presence is not None:
+                apart |= run.group.presence.step(tick, run.target(now))
         run.anomalies |= changed
         _explain(run, changed, batch, scores, c)
+        _show(run, apart, batch)
 
 
 def _fit(run: _Run, batch: Batch) -> State:
@@ -201,6 +233,7 @@ def _fit(run: _Run, batch: Batch) -> State:
         states.append(run.detector.fit(part))
     arrays = {k: np.concatenate([s.arrays[k] for s in states]) for k in states[0].arrays}
     arrays |= {k: np.concatenate([m[k] for m in moments]) for k in moments[0]}
+    arrays |= habits(batch.values, batch.mask)
     return State(batch.series_ids, batch.step_ms, arrays, states[0].shared)
 
 
@@ -221,9 +254,7 @@ def _explain(run: _Run, changed: dict[str, Anomaly], batch: Batch, scores: Score
         if known is not None and known.trace is not None:
             trace = known.trace  # it began in an earlier block
         else:
-            last = (anomaly.ended_ms or anomaly.updated_ms) + AFTER_STEPS * step
-            keep = trace.times <= last
-            trace = replace(trace, **{name: getattr(trace, name)[keep] for name in trace.__dataclass_fields__})
+            trace = trace.until((anomaly.ended_ms or anomaly.updated_ms) + AFTER_STEPS * step)
         past = _columns(run.readings, 0, upto)
         earlier = [
             a
@@ -234,6 +265,23 @@ def _explain(run: _Run, changed: dict[str, Anomaly], batch: Batch, scores: Score
         finite = np.flatnonzero(np.isfinite(past.rows[key]))
         searched = int(anomaly.started_ms - past.times[finite[0]]) if len(finite) else 0
         run.found[anomaly.id] = Explanation(anomaly, trace, similar, (), max(searched, 0))
+
+
+def _show(run: _Run, apart: dict[str, Anomaly], batch: Batch) -> None:
+    """Silence and stillness, with the course of the series around it."""
+    step = run.group.step_ms
+    rows = {
+        (one.labels, f"{one.entry.metric} {word}"): row
+        for row, one in enumerate(run.group.series)
+        for word in PRESENCE_WORDS
+    }
+    for anomaly in apart.values():
+        known, row = run.found.get(anomaly.id), rows.get((anomaly.series, anomaly.metric))
+        trace = known.trace if known is not None else None
+        if trace is None and row is not None:
+            whole = trace_of(batch.rows(row, row + 1), None, anomaly.started_ms - BEFORE_STEPS * step)
+            trace = whole.until((anomaly.ended_ms or anomaly.updated_ms) + AFTER_STEPS * step)
+        run.found[anomaly.id] = Explanation(anomaly, trace)
 
 
 def _columns(readings: Readings, a: int, b: int) -> Readings:

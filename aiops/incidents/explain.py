@@ -39,6 +39,11 @@ class Trace:
     upper: NDArray[np.float64]
     score: NDArray[np.float64]
 
+    def until(self, last_ms: int) -> Trace:
+        """The steps up to then."""
+        keep = self.times <= last_ms
+        return Trace(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:

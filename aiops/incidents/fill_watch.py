@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiops.core.anomaly import Anomaly
 from aiops.core.errors import QueryError
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 EVERY_MS = 900_000
 MOST_SERIES = 5000
+Level = tuple[Labels, NDArray[np.int64], NDArray[np.float64]]
+"""Labels, times (ms) and values of one level."""
 
 
 class FillWatch:
@@ -65,12 +69,17 @@ class FillWatch:
     def _entry(self, entry: Filling, now_ms: int) -> list[Anomaly]:
         start, end, step = steps_of(now_ms)
         block = self._querier.range(entry.query, start, end, step, SYSTEM).block
+        return self.judge(entry, ((labels, *block.series(row)) for row, labels in enumerate(block.labels)), now_ms)
+
+    def judge(self, entry: Filling, levels: Iterable[Level], now_ms: int) -> list[Anomaly]:
+        """Warnings of one entry that began, changed or ended, by its levels over the window of :func:`steps_of`."""
+        _, end, step = steps_of(now_ms)
         found: dict[Labels, Anomaly] = {}
-        for row, labels in enumerate(block.labels[:MOST_SERIES]):
-            ts, values = block.series(row)
+        for labels, ts, values in itertools.islice(levels, MOST_SERIES):
             if not len(ts) or end - int(ts[-1]) > 2 * step:
                 continue
-            said = forecast(ts / 1000.0, np.asarray(values, np.float64), entry.limit, rising=entry.rising)
+            level = np.asarray(values, np.float64)
+            said = forecast(ts / 1000.0, level, entry.limit, rising=entry.rising, horizon_s=entry.horizon_s)
             if said is None:
                 continue
             matchers = [Matcher(k, MatchOp.EQUAL, v) for k, v in labels]

@@ -122,28 +122,30 @@ class Forecast:
     level: float
 
 
-def forecast(times_s: Floats, level: Floats, limit: float, *, rising: bool) -> Forecast | None:
+def forecast(
+    times_s: Floats, level: Floats, limit: float, *, rising: bool, horizon_s: float = math.inf
+) -> Forecast | None:
     """When a level reaches its limit; ``None`` where its points are too few or it does not move that way.
 
     Args:
         times_s: [N] ascending, seconds.
         level: [N], NaN where unknown.
+        horizon_s: a limit that lies surely beyond may be answered with ``None``, which is quicker.
     """
     known = np.isfinite(level)
     t, y = times_s[known], (level[known] if rising else -level[known])
     bound = limit if rising else -limit
+    windows = [inside for back in LOOK_BACKS_S if (inside := _last(t, back)).sum() >= LEAST_POINTS]
+    if not windows or all(_too_slow(t[w], y[w], max(bound - float(y[-1]), 0.0) / horizon_s) for w in windows):
+        return None
     best: tuple[float, float, float, float] | None = None
     slopes: list[float] = []
-    for back in LOOK_BACKS_S:
-        inside = t >= t[-1] - back if len(t) else known[:0]
-        if inside.sum() < LEAST_POINTS:
-            continue
+    for inside in windows:
         tried = _trend(t[inside], y[inside])
         slopes.append(tried[0])
         if best is None or tried[3] < 0.9 * best[3]:
             best = tried
-    if best is None:
-        return None
+    assert best is not None
     slope, scatter, part_s, _ = best
     now = float(y[-1])
     if slope <= 0 or slope - T_90 * scatter / math.sqrt(PARTS - 1) <= 0:
@@ -154,6 +156,19 @@ def forecast(times_s: Floats, level: Floats, limit: float, *, rising: bool) -> F
     ahead = math.hypot(ahead, (max(slopes) - min(slopes)) / 2)
     latest = left / (slope - T_90 * ahead) if slope > T_90 * ahead else math.inf
     return Forecast(left / slope, left / (slope + T_90 * ahead), latest, now if rising else -now)
+
+
+def _last(t: Floats, span_s: float) -> NDArray[np.bool_]:
+    return t >= t[-1] - span_s if len(t) else np.zeros(0, bool)
+
+
+def _too_slow(t: Floats, y: Floats, slope: float) -> bool:
+    """True where the median slope of a window of evenly spaced points is surely below ``slope``.
+
+    More than half of the pairs lie at least a quarter of the window apart, so one of those must be as steep.
+    """
+    gaps, span = np.diff(t), float(t[-1] - t[0])
+    return bool(gaps.max() < 1.5 * gaps.min()) and float(y.max() - y.min()) < slope * span / 4
 
 
 def _trend(t: Floats, y: Floats) -> tuple[float, float, float, float]:

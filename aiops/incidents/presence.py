@@ -29,6 +29,8 @@ WINDOW_SHARE = 0.02
 LEAST_HISTORY = 1000
 """Steps of history without which a flat line says nothing."""
 TARGET_LABELS = ("job", "instance")
+WORDS = ("missing", "stuck", "stalled")
+"""What the metric of such an anomaly ends in."""
 Target = Callable[[Labels], bool | None]
 """Whether the targets of these labels are up: ``None`` where nothing is known of them."""
 

@@ -31,7 +31,7 @@ class _Item:
 def html(found: Backtest, source: str, zone: str = "UTC") -> str:
     """One self-contained page."""
     place = ZoneInfo(zone)
-    ranked = sorted(found.explanations, key=lambda e: e.anomaly.p_value)
+    ranked = sorted(found.explanations, key=lambda e: e.anomaly.p_value if math.isfinite(e.anomaly.p_value) else 0.0)
     drawn = {e.anomaly.id for e in ranked[:PICTURES]}
     items = [
         _Item(

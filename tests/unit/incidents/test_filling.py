@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiops.core.incident import Severity
 from aiops.core.series import labels_of
@@ -89,3 +91,18 @@ def test_what_lies_beyond_the_horizon_is_not_told() -> None:
     found = forecast(TIMES, level, 1.0, rising=True)
     assert found is not None
     assert warning(DISK, (), found, 0, "q", None) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), rise=st.floats(-1e-6, 2e-5), bursts=st.floats(0, 0.02), lost=st.integers(0, 200))
+def test_a_near_limit_is_never_missed_by_looking_quickly(seed: int, rise: float, bursts: float, lost: int) -> None:
+    rng = np.random.default_rng(seed)
+    level = 0.4 + np.cumsum(rise * 300 * rng.exponential(size=289) + bursts * (rng.random(289) < 0.05))
+    keep = np.sort(rng.permutation(289)[: 289 - lost])
+    ts = 300.0 * np.arange(289)[keep]
+    whole = forecast(ts, level[keep], 1.0, rising=True)
+    quick = forecast(ts, level[keep], 1.0, rising=True, horizon_s=86_400.0)
+    if whole is not None and whole.left_s <= 86_400:
+        assert quick == whole
+    else:
+        assert quick is None or quick == whole
