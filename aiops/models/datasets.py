@@ -144,9 +144,11 @@ class DatasetStore:
 
 
 def content_hash(batch: Batch) -> str:
-    """SHA-256 over ids, times, mask and the observed values, as ``sha256:<hex>``."""
+    """SHA-256 over ids, groups, times, mask and the observed values, as ``sha256:<hex>``."""
     digest = hashlib.sha256()
     digest.update("\n".join(batch.series_ids).encode("utf-8", "surrogatepass"))
+    if batch.groups:
+        digest.update("\n".join(("", *batch.groups)).encode("utf-8", "surrogatepass"))
     for array in (batch.timestamps, batch.mask, np.where(batch.mask, batch.values, np.float32(0))):
         digest.update(np.ascontiguousarray(array).tobytes())
     return f"sha256:{digest.hexdigest()}"

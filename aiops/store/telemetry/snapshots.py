@@ -1,6 +1,7 @@
 """Training windows as Parquet files that any tool reads: series, time, value, observed, one row a point.
 
 Rows go series by series, each in the order of time, so that a window comes back as it was written. NaN is a NULL there.
+Columns have no dictionaries: those would make -0 a 0, and the files larger.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def write_batch(batch: Batch, path: Path, *, about: str = "", key: bytes | None 
               SELECT getvariable('ids')[i // {steps} + 1] AS series, getvariable('owners')[i // {steps} + 1] AS owner,
                 make_timestamp_ms({int(batch.timestamps[0])} + {batch.step_ms} * (i % {steps})) AS time, value, observed
               FROM points POSITIONAL JOIN range({batch.values.size}) AS numbers(i)
-            ) TO '{_quoted(draft)}' (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2,
+            ) TO '{_quoted(draft)}' (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 0,
               KV_METADATA {{aiops: getvariable('about')}}{_footer(key, ", ENCRYPTION_CONFIG ")})"""  # noqa: S608
         )
         draft.replace(path)
