@@ -22,6 +22,11 @@ _COST = _any(
     r"(?:do|did|are) we pay(?:ing)?|paid|overspend\w*|pric(?:e|es|ey|iest)|costl\w+|spends?|spent|spending|costs?"
     r"|bills?|billing|charges|invoice|budgets?|money|dollars|euros?|expens\w+"
 )
+_TIME_SPENT = re.compile(
+    r"\bspen[dt]\w*\s+(?:(?:the|its|their|too|so|most|more|much|all|of|longest)\s+)*time\b", re.IGNORECASE
+)
+_NAMES = re.compile(r"\b(?:billing|invoices?|charges|budgets?)\b", re.IGNORECASE)
+"""Words of money that services, queues and consumers are named with."""
 _ACTION = re.compile(
     r"^\W*(?:(?:please|can you|could you|pls)\s+)*(?:restart|reboot|roll ?back|scale|silence|mute|drain|cordon"
     r"|kill)\b",
@@ -69,13 +74,23 @@ def classify(prompt: str) -> str:
     """The finest intent: one of :data:`INTENTS`, or cost, change, discover, action."""
     if _ACTION.search(prompt):
         return "action"
-    if _COST.search(prompt):
+    if _COST.search(_TIME_SPENT.sub(" ", prompt)):
         return "cost"
     if _DISCOVER.search(prompt):
         return "discover"
     if _CHANGE.search(prompt) and not _WHY.search(prompt):
         return "change"
     return classify_core(prompt)
+
+
+def may_be_name(word: str) -> bool:
+    """Whether a word of money is also one that things are named with."""
+    return _NAMES.fullmatch(word) is not None
+
+
+def may_only_name(prompt: str) -> bool:
+    """Whether all words of money in a prompt may as well be names of things."""
+    return _COST.search(_NAMES.sub(" ", prompt)) is None
 
 
 def classify_core(prompt: str) -> str:

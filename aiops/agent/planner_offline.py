@@ -89,12 +89,19 @@ class OfflinePlanner:
         notes += spelling
         found = self._index.search(topic, 12)
         usable = [(m, form) for m in found if (form := _form(m.concept, metrics)) is not None]
-        usable = _with_label(usable, service, catalogue)
+        named = _values_named(topic, usable, catalogue, self._index.knows, intents.may_only_name(read.text))
+        if named:
+            topic = " ".join(w for w in raw_tokens(topic) if w not in named)
+            found = self._index.search(topic, 12)
+            usable = [(m, form) for m in found if (form := _form(m.concept, metrics)) is not None]
+        usable = _with_label(usable, named | {service.lower()} - {""}, catalogue)
         if intent == "cost":
             paid = money.read(question, read.rest, read.window, read.back_s, bill() if bill else {})
-            if paid.step is None:
+            special: tuple[tuple[PlanStep, ...], float] | None = None
+            if paid.step is not None:
+                special = (paid.step,), paid.confidence
+            elif not (intents.may_only_name(question.text) and usable and usable[0][0].score > METRIC_WINS):
                 return Plan(intent=intent, confidence=0.1, planner=NAME, clarify=paid.clarify)
-            special: tuple[tuple[PlanStep, ...], float] | None = ((paid.step,), paid.confidence)
         else:
             special = other_steps.read(question, read.rest, read.window, intent, service, topic)
         if special is not None and not (
@@ -331,16 +338,33 @@ def _form(concept: Concept, metrics: Mapping[str, MetricMetadata]) -> Form | Non
     return next((f for f in concept.forms if all(resolve(metrics, m) for m in f.metrics)), None)
 
 
-def _with_label(usable: list[tuple[Match, Form]], service: str, catalogue: Catalogue) -> list[tuple[Match, Form]]:
-    """Concepts whose live series know the named service go before those whose series do not."""
-    if not service:
+def _with_label(
+    usable: list[tuple[Match, Form]], named: frozenset[str], catalogue: Catalogue
+) -> list[tuple[Match, Form]]:
+    """Concepts whose live series know one of the named values go before those whose series do not."""
+    if not named:
         return usable
     out = []
     for match, form in usable[:6]:
         tables = [t for m in form.metrics if (t := catalogue.labels(m)) is not None]
-        has = any(service in values for t in tables for values in t.values())
+        has = any(v.lower() in named for t in tables for values in t.values() for v in values)
         out.append((match if has or not tables else replace(match, score=match.score * NO_SUCH_LABEL), form))
     return sorted(out, key=lambda pair: -pair[0].score)
+
+
+def _values_named(
+    topic: str, usable: list[tuple[Match, Form]], catalogue: Catalogue, knows: Callable[[str], bool], money_too: bool
+) -> frozenset[str]:
+    """Words that are live label values of what the question seems to be about: they choose series, not a concept.
+
+    Words that concepts are spoken of with stay, except names that look like money where no money is asked for.
+    """
+    open_words = {w for w in raw_tokens(topic) if not knows(w) or (money_too and intents.may_be_name(w))}
+    if not open_words:
+        return frozenset()
+    metrics = {m for _, form in usable[:3] for m in form.metrics}
+    tables = [t for m in sorted(metrics) if (t := catalogue.labels(m)) is not None]
+    return frozenset(open_words & {v.lower() for t in tables for values in t.values() for v in values})
 
 
 def _same_answer(a: Concept, b: Concept) -> bool:

@@ -13,7 +13,12 @@ from aiops.agent.concepts import Concept
 from aiops.agent.words import content, domains_of, raw_tokens
 from aiops.core.series import MetricMetadata
 
-PRODUCTS = frozenset({"redis", "postgres", "mysql", "nginx"})
+PRODUCTS = frozenset(
+    {
+        "redis", "postgres", "mysql", "nginx", "kafka", "rabbitmq", "gpu", "llm", "jvm", "python", "nodejs", "go",
+        "grpc", "aiops",
+    }
+)  # fmt: skip
 """Domains whose concepts are doubtful until their product is named, or the words fit nothing else."""
 UNNAMED_PRODUCT = 0.9
 OTHER_DOMAIN = 0.6

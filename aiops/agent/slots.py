@@ -13,11 +13,11 @@ from aiops.core.query import Shape
 
 _OVER = (
     r"(?:\bover|above|more than|slower than|greater than|higher than|exceed(?:s|ing)?|beyond|past|longer than"
-    r"|older than|larger than|bigger than|>|at least|>=|or more)"
+    r"|older than|larger than|bigger than|hotter than|warmer than|heavier than|>|at least|>=|or more)"
 )
 _UNDER = (
-    r"(?:\bunder|below|less than|fewer than|\blower than|faster than|smaller than|shorter than|younger than|<"
-    r"|at most|<=|within)"
+    r"(?:\bunder|below|less than|fewer than|\blower than|faster than|smaller than|shorter than|younger than"
+    r"|cooler than|colder than|<|at most|<=|within)"
 )
 _NUMBER = (
     r"(\d+(?:\.\d+)?)\s*(%|percent|pct|[kmgt]i?b(?:ytes)?|bytes|b\b|ms\b|milliseconds?|s\b|secs?\b|seconds?"
@@ -243,7 +243,8 @@ def _meant(word: str, name: str, value: str, text: str) -> bool:
 
 _ORDER = (
     "service_name", "service", "app", "instance", "node", "host", "namespace", "pod", "deployment", "container",
-    "datname", "device", "mountpoint", "queue", "topic", "http_route", "route", "job",
+    "datname", "device", "mountpoint", "queue", "topic", "consumergroup", "Hostname", "model_name",
+    "gen_ai_request_model", "grpc_service", "http_route", "route", "job",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ BILL = {
 
 def cases() -> list[dict[str, Any]]:
     return [
-        case
+        {"fleet": path.stem.removeprefix("plans_"), **case}
         for path in sorted(HERE.joinpath("cases").glob("plans_*.yaml"))
         for case in yaml.safe_load(path.read_text(encoding="utf-8"))
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from aiops.agent.catalogue import KnownCatalogue
 from aiops.agent.planner_offline import OfflinePlanner
-from tests.evals import plans
+from tests.evals import middleware, plans
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +17,11 @@ def planner() -> OfflinePlanner:
 
 
 @pytest.fixture(scope="module")
-def known() -> KnownCatalogue:
-    return plans.catalogue()
+def fleets() -> dict[str, KnownCatalogue]:
+    return {"middleware": middleware.catalogue(), "shop": plans.catalogue()}
 
 
 @pytest.mark.parametrize("case", plans.cases(), ids=lambda c: f"{c.get('after', '')}>{c['ask']}".lstrip(">"))
-def test_plan(case: dict[str, Any], planner: OfflinePlanner, known: KnownCatalogue) -> None:
+def test_plan(case: dict[str, Any], planner: OfflinePlanner, fleets: dict[str, KnownCatalogue]) -> None:
+    known = fleets.get(case["fleet"], fleets["shop"])
     assert list(plans.misses(case, plans.plan(planner, known, case))) == []
