@@ -77,6 +77,10 @@ class Scorer:
             return None
         return self._detector.score(now.state.select([series_id]), batch)
 
+    def score_with(self, state: State, batch: Batch) -> Scores:
+        """Scores [S, T] of a stretch by a state that is not in service."""
+        return self._detector.score(state.select(batch.series_ids), batch)
+
     def _get(self, name: str) -> Served:
         if name not in self._served:
             raise NotFound(f"No model named '{name}' is in service.")
