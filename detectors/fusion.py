@@ -44,6 +44,7 @@ class Fusion(Detector[FusionOptions]):
             chosen = {"device": options.device, **options.member_options.get(name, {})}
             inner = PluginContext(f"{context.name}.{name}", context.clock)
             self._members[name] = cast(Detector[Any], build("detectors", name, chosen, inner))
+        self.joint = any(member.joint for member in self._members.values())
         self.spans = {f"{n}.{term}": span for n, member in self._members.items() for term, span in member.spans.items()}
 
     def fit(self, batch: Batch) -> State:

@@ -46,6 +46,7 @@ class GroupCovariance(Detector[GroupCovarianceOptions]):
     Options = GroupCovarianceOptions
     family = "group_covariance"
     calibrated = True
+    joint = True
 
     def __init__(self, options: GroupCovarianceOptions, context: PluginContext) -> None:
         super().__init__(options, context)

@@ -339,6 +339,8 @@ class Detector(Plugin[OptionsT]):
     family: ClassVar[str] = ""
     calibrated: ClassVar[bool] = False
     """True where the score is already on the common scale, so that a fusion takes it as it is."""
+    joint: bool = False
+    """True where the scores of a series depend on the others of the batch."""
     spans: Mapping[str, int] = MappingProxyType({})
     """Steps that a term of the scores looks back on; a term that is not named looks at one."""
 

@@ -1,0 +1,367 @@
+"""Scores on request: which version serves which series, in how much time, and what a candidate says beside it.
+
+A request's series go to the champion, and where a trial runs those of the candidate's share to the candidate. What the
+candidate does not answer in time, or answers without a score, the champion answers, so that a bad candidate fails no
+request. Beside the requests, one thread scores the trial's series with both versions and counts what they say.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiops.core.anomaly import Batch, Scores
+from aiops.core.errors import AiopsError, InvalidInput, LimitExceeded, NotFound, TransientError
+from aiops.core.model import Deployment, DeploymentState, Strategy
+from aiops.models.beside import Comparison, Pair
+from aiops.models.deployments import Deployments, served_by_candidate
+from aiops.models.detector_calls import Call, part_of, rows_of, run_together
+from aiops.models.loaded import Loaded, LoadedModels
+from aiops.models.microbatch import Load, MicroBatcher
+from aiops.models.trial_record import TrialRecord
+from aiops.settings.models import ServingSettings
+
+log = logging.getLogger(__name__)
+
+STABLE, CANDIDATE = "stable", "candidate"
+STRIKES = 3
+"""Calls in a row that the candidate did not answer, after which it is asked only now and then."""
+PROBE = 20
+"""Every so many requests it is asked all the same."""
+PATIENCE = 10
+"""A candidate is given so many times the latency objective, and at most half of the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The answer for one series; arrays are [T].
+
+    ``served_by`` is ``stable``, ``candidate``, or empty where no version knows the series: then all is NaN.
+    """
+
+    series_id: str
+    served_by: str
+    reference: str
+    score: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    lower: NDArray[np.float32]
+    upper: NDArray[np.float32]
+    terms: Mapping[str, NDArray[np.float32]]
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServingState:
+    """References by model that serve, the workers of both, and counts since the start.
+
+    Attributes:
+        fallbacks: requests of which the champion answered a part in the candidate's stead.
+        shed: requests refused for want of room.
+        late: requests that were not scored in time.
+    """
+
+    champions: Mapping[str, str]
+    candidates: Mapping[str, str]
+    stable: Load
+    candidate: Load
+    series_stable: int
+    series_candidate: int
+    fallbacks: int
+    shed: int
+    late: int
+
+
+@dataclass(slots=True)
+class _Trial:
+    deployment: Deployment
+    candidate: Loaded
+    record: TrialRecord
+    strikes: int = 0
+    asked: int = 0
+
+    def willing(self) -> bool:
+        self.asked += 1
+        return self.strikes < STRIKES or self.asked % PROBE == 0
+
+
+class ScoringService:
+    """Thread-safe. :meth:`start` before the first request, :meth:`follow` every second or so.
+
+    Args:
+        stopwatch: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        models: LoadedModels,
+        deployments: Deployments,
+        settings: ServingSettings,
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._models = models
+        self._deployments = deployments
+        self._settings = settings
+        self._now = stopwatch
+        self._stable: dict[str, Loaded] = {}
+        self._trials: dict[str, _Trial] = {}
+        self._count: Counter[str] = Counter()
+        self._hands = threading.BoundedSemaphore(settings.max_waiting)
+        self._comparison = Comparison()
+        self._workers, self._trial_workers = self._batcher(STABLE), self._batcher(CANDIDATE)
+        self._lock = threading.Lock()
+        deployments.on_change(self._changed)
+
+    def _batcher(self, name: str) -> MicroBatcher[Call, Scores]:
+        chosen = self._settings
+        return MicroBatcher(
+            run_together,
+            window_s=chosen.window_ms / 1000,
+            most_size=chosen.max_series,
+            most_waiting=chosen.max_waiting,
+            most_weight=chosen.waiting_points,
+            minimum=chosen.min_workers,
+            maximum=chosen.max_workers,
+            objective_s=chosen.latency_ms / 1000,
+            idle_s=chosen.idle_s,
+            name=f"scoring-{name}",
+            stopwatch=self._now,
+        )
+
+    # ---------------------------------------------------------------- life
+
+    def start(self) -> None:
+        self._workers.start()
+        self._trial_workers.start()
+        self._comparison.start()
+
+    def stop(self) -> None:
+        self._workers.stop()
+        self._trial_workers.stop()
+        self._comparison.stop()
+
+    def warm(self, name: str) -> bool:
+        """Load a model's champion, and its candidate where a trial runs; false where it has none."""
+        champion = self._models.registry.get(name)
+        if champion is None:
+            return False
+        self._stable[name] = self._models.get(champion)
+        running = self._deployments.running(name)
+        if running is not None:
+            self._join_trial(running)
+        return True
+
+    def follow(self) -> None:
+        """Serve what the registry names champion now, in place of what is served."""
+        for name in list(self._stable):
+            champion = self._models.registry.get(name)
+            if champion is None:
+                self._stable.pop(name, None)
+            elif champion.reference != self._stable[name].reference:
+                self._stable[name] = self._models.get(champion)
+                log.info("scoring with %s", champion.reference)
+
+    def _changed(self, deployment: Deployment) -> None:
+        if deployment.state is DeploymentState.RUNNING:
+            self._join_trial(deployment)
+            return
+        trial = self._trials.pop(deployment.model, None)
+        if deployment.state is DeploymentState.PROMOTED and deployment.model in self._stable:
+            version = self._models.registry.version(deployment.model, deployment.candidate)
+            self._stable[deployment.model] = self._models.get(version)
+        elif trial is not None:
+            self._models.drop(trial.candidate.reference)
+
+    def _join_trial(self, deployment: Deployment) -> None:
+        """Ask the candidate too, once it is loaded."""
+        try:
+            candidate = self._models.get(self._models.registry.version(deployment.model, deployment.candidate))
+        except AiopsError as error:
+            log.warning("%s/%s cannot be served: %s", deployment.model, deployment.candidate, error)
+            return
+        running, record = self._deployments.running(deployment.model), self._deployments.record(deployment.model)
+        if running is not None and record is not None and running.id == deployment.id:
+            self._trials[deployment.model] = _Trial(deployment, candidate, record)
+
+    # ---------------------------------------------------------------- scoring
+
+    def score(self, name: str, batch: Batch, *, version: str = "", deadline_s: float | None = None) -> list[Scored]:
+        """Scores of every series of the batch.
+
+        Args:
+            version: a version's number, instead of the champion and its candidate.
+            deadline_s: seconds from now; by default the settings'.
+
+        Raises:
+            NotFound: there is no such model or version, or it has no champion.
+            InvalidInput: the batch's step is not the model's.
+            LimitExceeded: too much waits already, or the request is too large.
+            TransientError: it could not be scored in time.
+        """
+        if batch.values.size > self._settings.request_points:
+            raise LimitExceeded(
+                f"{batch.values.size} values are too many for one request.",
+                kind="size",
+                hint=f"At most {self._settings.request_points}; `aiops models score --from --to` takes any number.",
+            )
+        if not self._hands.acquire(blocking=False):
+            self._counted("shed")
+            raise LimitExceeded(
+                f"{self._settings.max_waiting} requests for scores are in hand already.", retry_after_s=1
+            )
+        try:
+            deadline = self._now() + (self._settings.deadline_ms / 1000 if deadline_s is None else deadline_s)
+            stable, trial = self._chosen(name, version)
+            if batch.step_ms != stable.state.step_ms:
+                raise InvalidInput(
+                    f"{stable.reference} scores values every {stable.state.step_ms} ms, not every {batch.step_ms} ms."
+                )
+            return self._answer(stable, trial, batch, deadline)
+        finally:
+            self._hands.release()
+
+    def _chosen(self, name: str, version: str) -> tuple[Loaded, _Trial | None]:
+        if version:
+            return self._models.get(self._models.registry.version(name, version)), None
+        if name not in self._stable and not self.warm(name):
+            raise NotFound(f"There is no model '{name}' with a champion.", hint="`aiops models list` shows them.")
+        return self._stable[name], self._trials.get(name)
+
+    def _answer(self, stable: Loaded, trial: _Trial | None, batch: Batch, deadline: float) -> list[Scored]:
+        out: dict[int, Scored] = {}
+        tried = self._tried(trial, stable, batch) if trial is not None else []
+        first = self._ask(self._trial_workers, trial.candidate, batch, tried, deadline) if trial and tried else None
+        rest = [row for row in range(len(batch)) if row not in set(tried) and batch.series_ids[row] in stable.rows]
+        second = self._ask(self._workers, stable, batch, rest, deadline) if rest else None
+        if trial is not None and tried:
+            missing = self._by_candidate(trial, first, batch, tried, deadline, out)
+            again = [row for row in missing if batch.series_ids[row] in stable.rows]
+            if again:
+                self._counted("fallbacks")
+                more = self._ask(self._workers, stable, batch, again, deadline)
+                self._take(stable, STABLE, self._result(more, deadline), batch, again, out)
+        if second is not None:
+            self._take(stable, STABLE, self._result(second, deadline), batch, rest, out)
+        for row in range(len(batch)):
+            if row not in out:
+                out[row] = _unknown(batch, row)
+        return [out[row] for row in range(len(batch))]
+
+    def _tried(self, trial: _Trial, stable: Loaded, batch: Batch) -> list[int]:
+        """Rows that the candidate is to serve; those of the trial are compared beside."""
+        ids = batch.series_ids
+        known = [row for row, key in enumerate(ids) if key in trial.candidate.rows]
+        if trial.deployment.strategy is Strategy.CANARY:
+            known = [row for row in known if served_by_candidate(trial.deployment, ids[row])]
+        both = [row for row in known if ids[row] in stable.rows]
+        if both:
+            self._comparison.offer(Pair(stable, trial.candidate, trial.record), rows_of(batch, both))
+        if trial.deployment.strategy is Strategy.SHADOW or not known or not trial.willing():
+            return []
+        return known
+
+    def _ask(
+        self, workers: MicroBatcher[Call, Scores], loaded: Loaded, batch: Batch, rows: Sequence[int], deadline: float
+    ) -> Future[Scores] | None:
+        """The future answer; ``None`` where the candidate's workers have too much to do. Raises for the champion's."""
+        call = Call(loaded, rows_of(batch, rows))
+        try:
+            return workers.submit(call, call.key, len(rows), call.batch.values.size, deadline)
+        except LimitExceeded:
+            if workers is self._trial_workers:
+                return None
+            self._counted("shed")
+            raise
+
+    def _by_candidate(
+        self,
+        trial: _Trial,
+        future: Future[Scores] | None,
+        batch: Batch,
+        rows: Sequence[int],
+        deadline: float,
+        out: dict[int, Scored],
+    ) -> list[int]:
+        """Take the candidate's answer; returns the rows that it gave none."""
+        left = max(deadline - self._now(), 0.0)
+        try:
+            if future is None:
+                raise TimeoutError
+            scores = future.result(min(left / 2, PATIENCE * self._settings.latency_ms / 1000))
+        except Exception as error:  # noqa: BLE001  (whatever a candidate does, the champion answers)
+            trial.strikes += 1
+            trial.record.failed()
+            if future is not None:
+                future.cancel()
+            if trial.strikes == 1:
+                log.warning("%s did not answer: %r", trial.candidate.reference, error)
+            return list(rows)
+        trial.strikes = 0
+        mask = batch.mask[list(rows)]
+        unsaid: NDArray[np.bool_] = np.any(mask & ~np.isfinite(scores.score), axis=1)
+        said = np.flatnonzero(~unsaid)
+        self._take(trial.candidate, CANDIDATE, part_of(scores, said), batch, [rows[k] for k in said.tolist()], out)
+        return [rows[k] for k in np.flatnonzero(unsaid).tolist()]
+
+    def _result(self, future: Future[Scores] | None, deadline: float) -> Scores:
+        assert future is not None, "only a candidate's call may be left out"
+        try:
+            return future.result(max(deadline - self._now(), 0.0))
+        except (TimeoutError, CancelledError):
+            future.cancel()
+            self._counted("late")
+            raise TransientError("There was no time to score this.", retry_after_s=1) from None
+
+    def _take(
+        self, loaded: Loaded, served_by: str, scores: Scores, batch: Batch, rows: Sequence[int], out: dict[int, Scored]
+    ) -> None:
+        for k, row in enumerate(rows):
+            key = batch.series_ids[row]
+            limit = float("nan") if loaded.thresholds is None else float(loaded.thresholds[loaded.rows[key]])
+            out[row] = Scored(
+                key,
+                served_by,
+                loaded.reference,
+                scores.score[k],
+                scores.expected[k],
+                scores.lower[k],
+                scores.upper[k],
+                {name: values[k] for name, values in scores.terms.items()},
+                limit,
+            )
+        self._counted(served_by, len(rows))
+
+    # ---------------------------------------------------------------- state
+
+    def _counted(self, what: str, number: int = 1) -> None:
+        with self._lock:
+            self._count[what] += number
+
+    def state(self) -> ServingState:
+        """What serves, and how the workers are."""
+        with self._lock:
+            count = Counter(self._count)
+        trials = {name: trial.candidate.reference for name, trial in self._trials.items()}
+        return ServingState(
+            champions={name: loaded.reference for name, loaded in sorted(self._stable.items())},
+            candidates=trials,
+            stable=self._workers.load(),
+            candidate=self._trial_workers.load(),
+            series_stable=count[STABLE],
+            series_candidate=count[CANDIDATE],
+            fallbacks=count["fallbacks"],
+            shed=count["shed"],
+            late=count["late"],
+        )
+
+
+def _unknown(batch: Batch, row: int) -> Scored:
+    nothing = np.full(batch.values.shape[1], np.nan, np.float32)
+    return Scored(batch.series_ids[row], "", "", nothing, nothing, nothing, nothing, {}, float("nan"))
