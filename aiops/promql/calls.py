@@ -9,7 +9,7 @@ import numpy as np
 
 from aiops.core.errors import QueryError
 from aiops.core.series import METRIC_NAME, Labels, Matcher, MatchOp
-from aiops.promql import functions, histogram
+from aiops.promql import functions, histogram, native_vectors
 from aiops.promql.context import Grid
 from aiops.promql.frame import Bools, Frame, Ints, Scalars, Value, label_value, set_labels
 from aiops.promql.matching import compile_regex
@@ -117,6 +117,7 @@ def _histogram_quantiles(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Va
     for arg in args[2:]:
         q = e.scalar(arg, grid)
         one = histogram.quantile(frame, q, grid.times, histogram.Noted(e.notes, arg.start, args[0].start))
+        one = _beside(one, native_vectors.quantile(e, args[0], q, grid))
         text = histogram.short(float(q[0]))
         parts.append(Frame([set_labels(x, [(label, text)]) for x in one.labels], one.values, one.ok, one.drop))
     return Frame(
@@ -222,10 +223,34 @@ def _rejects_empty(matcher: Matcher) -> bool:
             return compile_regex(matcher.value).fullmatch("") is not None
 
 
-def _no_floats(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
-    """Functions of native histograms give nothing for float samples, and we hold no others."""
-    e.vector(args[0], grid)
-    return Frame.empty(grid.steps)
+def _beside(classic: Frame, native: Frame) -> Frame:
+    if not len(native):
+        return classic
+    return Frame(
+        classic.labels + native.labels,
+        np.concatenate([classic.values, native.values]),
+        np.concatenate([classic.ok, native.ok]),
+        np.concatenate([classic.drop, native.drop]),
+    ).merged()
+
+
+def _histogram_quantile(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    q = e.scalar(args[0], grid)
+    noted = histogram.Noted(e.notes, args[0].start, args[1].start)
+    classic = histogram.quantile(e.vector(args[1], grid), q, grid.times, noted)
+    return _beside(classic, native_vectors.quantile(e, args[1], q, grid))
+
+
+def _histogram_fraction(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Value:
+    low, high = e.scalar(args[0], grid), e.scalar(args[1], grid)
+    classic = histogram.fraction(
+        e.vector(args[2], grid), low, high, histogram.Noted(e.notes, args[0].start, args[2].start)
+    )
+    return _beside(classic, native_vectors.fraction(e, args[2], low, high, grid))
+
+
+def _of_native(name: str) -> Callable[[Evaluator, tuple[Plan, ...], Grid], Value]:
+    return lambda e, args, grid: native_vectors.number(e, name, args[0], grid)
 
 
 def _extreme_of(pick: Callable[..., Any]) -> Callable[[Evaluator, tuple[Plan, ...], Grid], Value]:
@@ -251,16 +276,10 @@ HANDLERS: dict[str, Callable[[Evaluator, tuple[Plan, ...], Grid], Value]] = {
     "sort_by_label_desc": _sort_by_label(descending=True),
     "label_replace": _label_replace,
     "label_join": _label_join,
-    "histogram_quantile": lambda e, a, g: histogram.quantile(
-        e.vector(a[1], g), e.scalar(a[0], g), g.times, histogram.Noted(e.notes, a[0].start, a[1].start)
-    ),
+    "histogram_quantile": _histogram_quantile,
     "histogram_quantiles": _histogram_quantiles,
-    "histogram_fraction": lambda e, a, g: histogram.fraction(
-        e.vector(a[2], g), e.scalar(a[0], g), e.scalar(a[1], g), histogram.Noted(e.notes, a[0].start, a[2].start)
-    ),
-    **dict.fromkeys(
-        ("histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev", "histogram_stdvar"), _no_floats
-    ),
+    "histogram_fraction": _histogram_fraction,
+    **{name: _of_native(name) for name in native_vectors.NUMBERS},
     "start": lambda e, a, g: Scalars(np.full(g.steps, g.start_ms / 1000.0)),  # noqa: ARG005
     "end": lambda e, a, g: Scalars(np.full(g.steps, g.end_ms / 1000.0)),  # noqa: ARG005
     "step": lambda e, a, g: Scalars(np.full(g.steps, g.step_ms / 1000.0)),  # noqa: ARG005

@@ -18,6 +18,7 @@ from aiops.promql.context import Grid, Kernels, Notes, Source
 from aiops.promql.evaluate import Evaluator
 from aiops.promql.frame import Frame, Scalars, Value, Windows
 from aiops.promql.native import HistogramReader, refuse
+from aiops.promql.native_vectors import readable
 from aiops.promql.parse import TOO_DEEP, parse
 from aiops.promql.plan import Kind, Plan, Selector, walk
 from aiops.promql.results import Kept, KeptResults, joined, reach_ms
@@ -138,7 +139,8 @@ class PromqlEngine(MetricQuerier):
 
     def _steps(self, query: str, plan: Plan, grid: Grid, principal: Principal) -> tuple[Frame, list[Evaluator]]:
         """A finished frame over all steps; those that an earlier answer holds are not evaluated again."""
-        reach = reach_ms(plan) if self._kept is not None and isinstance(self.reader, StreamedReader) else None
+        keeps = self._kept is not None and isinstance(self.reader, StreamedReader) and not self._reads_native(plan)
+        reach = reach_ms(plan) if keeps else None
         if self._kept is None or not isinstance(self.reader, StreamedReader) or reach is None:
             frame, evaluator = self._evaluated(query, plan, grid, principal)
             return frame, [evaluator]
@@ -178,10 +180,19 @@ class PromqlEngine(MetricQuerier):
         except RecursionError:
             raise QueryError(TOO_DEEP) from None
         if isinstance(self.reader, HistogramReader):
+            read = {id(one) for node in walk(plan) for one in readable(node)}
             nodes = [x for x in walk(plan) if isinstance(x, Selector) and x.matchers in source.hulls]
+            nodes = [x for x in nodes if id(x) not in read]
             asked = [(x.matchers, source.hulls[x.matchers], x.start) for x in nodes]
             refuse(self.reader, query, asked, principal, notes)
         return evaluator
+
+    def _reads_native(self, plan: Plan) -> bool:
+        """Whether native histograms take part, of whose coming no version tells."""
+        reader = self.reader
+        return isinstance(reader, HistogramReader) and any(
+            reader.may_hold_histograms(one.matchers) for node in walk(plan) for one in readable(node)
+        )
 
     @staticmethod
     def _value(evaluator: Evaluator, plan: Plan, grid: Grid) -> Value:

@@ -15,7 +15,6 @@ from aiops.api.services import Services
 from aiops.core.errors import InvalidInput, QueryError
 from aiops.core.ports import OpenScan
 from aiops.core.principal import Principal
-from aiops.store.telemetry.exemplars import ROWS_CAP as HISTOGRAMS
 
 QUERY_LIMIT = 4 * 1024 * 1024
 HEADERS = {"content-encoding": "snappy"}
@@ -38,10 +37,10 @@ def router(services: Services) -> APIRouter:
             for query in queries:
                 window = query.start_ms, query.end_ms, caller
                 scans.append(services.store.open_scan(query.matchers, *window, most))
-                histograms.append(services.store.histograms(query.matchers, *window))
-                left -= scans[-1].sample_count
-                if left < 0 or len(histograms[-1]) >= HISTOGRAMS:
-                    raise QueryError("exceeded sample limit (promql.max_samples, or 10,000 native histograms)")
+                histograms.append(services.store.all_histograms(query.matchers, *window, most))
+                left -= scans[-1].sample_count + len(histograms[-1])
+                if left < 0:
+                    raise QueryError("exceeded sample limit (promql.max_samples)")
             native = any(histograms)
             if native and remote_read.SAMPLES not in accepted:
                 raise InvalidInput("The series have native histograms, which are answered as SAMPLES only.")

@@ -95,6 +95,8 @@ class Exemplars:
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal, limit: int = ROWS_CAP
     ) -> list[NativeHistogram]:
         """Native histograms with ``start_ms <= ts <= end_ms``, the newest ``limit``, oldest first."""
+        if not self.may_hold_histograms(matchers):
+            return []
         rows = self._rows("histograms", "payload", matchers, start_ms, end_ms, principal, limit)
         found = [NativeHistogram(series, ts, bytes(payload)) for series, ts, payload in rows]
         found.reverse()
@@ -105,7 +107,7 @@ class Exemplars:
     ) -> list[Labels]:
         """Series that match and have a native histogram with ``start_ms <= ts <= end_ms``."""
         tables = self._partitions.between("histograms", start_ms // DAY_MS, end_ms // DAY_MS)
-        if not tables or not self._may_match(matchers):
+        if not tables or not self.may_hold_histograms(matchers):
             return []
         visible = _chosen(matchers, principal)
         where, parameters = _where(matchers, start_ms, end_ms)
@@ -116,7 +118,7 @@ class Exemplars:
                 texts.update(text for (text,) in rows)
         return sorted(filter(visible, map(load_labels, texts)))
 
-    def _may_match(self, matchers: Sequence[Matcher]) -> bool:
+    def may_hold_histograms(self, matchers: Sequence[Matcher]) -> bool:
         """Whether any metric that ever had native histograms has a name that matches, told without reading tables."""
         if self._stored_names is None:
             texts: set[str] = set()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import duckdb
 
 from aiops.core.cost import CostQuery, CostSeries, CostTable
+from aiops.core.errors import QueryError
 from aiops.core.ports import Collected, LogMiner
 from aiops.core.principal import Principal
 from aiops.core.series import METRIC_NAME, Exemplar, Labels, Matcher, MetricMetadata, NativeHistogram, SampleBlock
@@ -353,6 +354,19 @@ class TelemetryStore:
     ) -> list[NativeHistogram]:
         """Native histograms with ``start_ms <= ts <= end_ms``: the newest 10,000, oldest first."""
         return self._exemplars.read_histograms(matchers, start_ms, end_ms, principal)
+
+    def may_hold_histograms(self, matchers: Sequence[Matcher]) -> bool:
+        """Whether any metric that ever had native histograms has a name that matches."""
+        return self._exemplars.may_hold_histograms(matchers)
+
+    def all_histograms(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal, most: int
+    ) -> list[NativeHistogram]:
+        """Native histograms with ``start_ms <= ts <= end_ms``, oldest first. Raises ``QueryError`` beyond ``most``."""
+        found = self._exemplars.read_histograms(matchers, start_ms, end_ms, principal, most + 1)
+        if len(found) > most:
+            raise QueryError("query processing would load too many samples into memory in query execution")
+        return found
 
     def histogram_series(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, principal: Principal
