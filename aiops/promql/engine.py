@@ -208,7 +208,10 @@ class PromqlEngine(MetricQuerier):
     ) -> list[Labels]:
         found: dict[Labels, None] = {}
         for matchers in selectors or ((),):
-            found.update(dict.fromkeys(self.reader.select_series(tuple(matchers), start_ms, end_ms, principal)))
+            asked = tuple(matchers), start_ms, end_ms, principal
+            found.update(dict.fromkeys(self.reader.select_series(*asked)))
+            if isinstance(self.reader, HistogramReader) and self.reader.may_hold_histograms(asked[0]):
+                found.update(dict.fromkeys(self.reader.histogram_series(*asked)))
         ordered = sorted(found)
         return ordered[:limit] if limit else ordered
 

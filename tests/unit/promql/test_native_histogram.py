@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from aiops.core.errors import QueryError
 from aiops.core.ports import Collected
 from aiops.core.principal import LOCAL
-from aiops.core.series import STALE_BITS, STALE_NAN, NativeHistogram, SampleBlock, labels_of
+from aiops.core.series import STALE_BITS, STALE_NAN, Matcher, MatchOp, NativeHistogram, SampleBlock, labels_of
 from aiops.ingest.exponential import Exponential, Side
 from aiops.promql.engine import PromqlEngine
 from aiops.promql.native_histogram import CUSTOM, Buckets, FloatHistogram, Hint, Incompatible
@@ -247,6 +247,13 @@ def test_the_end_of_a_series_and_a_newer_number_hide_it(engine: PromqlEngine) ->
     told = engine.instant("histogram_count(rate(lat{zone='b'}[5m]))", NOW + 60_000, LOCAL)
     assert len(told.block) == 0
     assert told.warnings == ('PromQL warning: encountered a mix of histograms and floats for metric name "lat" (1:22)',)
+
+
+def test_their_series_are_listed(engine: PromqlEngine) -> None:
+    names = engine.label_values("__name__", (), NOW - 60_000, NOW, LOCAL)
+    assert names == ["lat", "lat_bucket"]
+    assert engine.series([[Matcher("zone", MatchOp.EQUAL, "a")]], NOW - 60_000, NOW, LOCAL) == [A]
+    assert engine.series([], NOW + 60_000, NOW + 90_000, LOCAL) == []
 
 
 def test_answers_are_not_kept_beyond_what_comes(engine: PromqlEngine) -> None:
