@@ -1,9 +1,8 @@
-"""What the detection loop must not forget: episodes, checkpoints of fitted states, small documents."""
+"""What the detection loop must not forget: episodes, small documents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 
@@ -11,22 +10,11 @@ from aiops.core.anomaly import Anomaly
 from aiops.core.ports import Clock, system_clock
 from aiops.store.state import codec
 from aiops.store.state.database import StateDatabase
-from aiops.store.state.tables import AnomalyRow, CheckpointRow, DetectionStateRow
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A fitted state on disk: where it is, its SHA-256 and what it was fitted on."""
-
-    model: str
-    created_ms: int
-    path: str
-    digest: str
-    detail: tuple[tuple[str, str], ...] = ()
+from aiops.store.state.tables import AnomalyRow, DetectionStateRow
 
 
 class DetectionRepository:
-    """Anomaly episodes by id, checkpoints by model, documents by name."""
+    """Anomaly episodes by id, documents by name."""
 
     def __init__(self, database: StateDatabase, clock: Clock = system_clock) -> None:
         self._database = database
@@ -71,31 +59,6 @@ class DetectionRepository:
             body = session.scalar(select(AnomalyRow.body).where(AnomalyRow.id == anomaly_id))
         return None if body is None else codec.loads(Anomaly, body)
 
-    def add_checkpoint(self, checkpoint: Checkpoint, keep: int = 5) -> tuple[Checkpoint, ...]:
-        """Add one and drop all but the newest ``keep`` of its model; returns the dropped, to delete their files."""
-        with self._database.session() as session:
-            session.add(
-                CheckpointRow(
-                    model=checkpoint.model,
-                    created_ms=checkpoint.created_ms,
-                    path=checkpoint.path,
-                    digest=checkpoint.digest,
-                    detail=codec.dumps(checkpoint.detail),
-                )
-            )
-            session.flush()
-            query = select(CheckpointRow).where(CheckpointRow.model == checkpoint.model)
-            old = session.scalars(query.order_by(CheckpointRow.id.desc()).offset(keep)).all()
-            for row in old:
-                session.delete(row)
-            return tuple(_checkpoint(row) for row in old)
-
-    def checkpoints(self, model: str) -> tuple[Checkpoint, ...]:
-        """The newest first."""
-        query = select(CheckpointRow).where(CheckpointRow.model == model).order_by(CheckpointRow.id.desc())
-        with self._database.reader() as session:
-            return tuple(_checkpoint(row) for row in session.scalars(query))
-
     def save_documents(self, documents: Mapping[str, str]) -> None:
         """Insert or replace named texts in one transaction; an empty text deletes its name."""
         now_ms = self._clock()
@@ -110,9 +73,3 @@ class DetectionRepository:
         """The text of that name, or an empty string."""
         with self._database.reader() as session:
             return session.scalar(select(DetectionStateRow.body).where(DetectionStateRow.name == name)) or ""
-
-
-def _checkpoint(row: CheckpointRow) -> Checkpoint:
-    return Checkpoint(
-        row.model, row.created_ms, row.path, row.digest, codec.loads(tuple[tuple[str, str], ...], row.detail)
-    )

@@ -29,9 +29,10 @@ from aiops.core.query import Question
 from aiops.core.series import Matcher, MatchOp
 from aiops.store.state.actions import ActionRepository
 from aiops.store.state.audit import AuditLog, first_broken
+from aiops.store.state.checkpoints import Checkpoint, CheckpointRepository
 from aiops.store.state.conversations import ConversationRepository
 from aiops.store.state.database import StateDatabase
-from aiops.store.state.detection import Checkpoint, DetectionRepository
+from aiops.store.state.detection import DetectionRepository
 from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.keys import KeyRepository
 from aiops.store.state.outbox import OutboxRepository
@@ -382,14 +383,22 @@ def test_detection(database: StateDatabase) -> None:
     repository.save_anomalies([anomaly("a", NOW, NOW + 9), anomaly("c", NOW + 2)])
     assert [a.id for a in repository.open_anomalies()] == ["c"]
     assert [a.id for a in repository.anomalies(NOW, NOW + 2)] == ["b", "a"]
-    for number in range(4):
-        dropped = repository.add_checkpoint(Checkpoint("m", NOW + number, f"p{number}", "d", (("k", "v"),)), keep=2)
-    assert [c.path for c in repository.checkpoints("m")] == ["p3", "p2"]
-    assert [c.path for c in dropped] == ["p1"]
     repository.save_documents({"ledger": "{}", "judge": "x"})
     repository.save_documents({"ledger": '{"spent": 1}', "judge": ""})
     assert repository.document("ledger") == '{"spent": 1}'
     assert repository.document("judge") == ""
+
+
+def test_checkpoints_are_kept_a_few_deep(database: StateDatabase) -> None:
+    repository = CheckpointRepository(database)
+    for number in range(4):
+        made = Checkpoint("m", "m/1", NOW + number, f"p{number}", "d", (("k", "v"),))
+        added, dropped = repository.add(made, keep=2)
+    repository.add(Checkpoint("other", "other/1", NOW, "p", "d"), keep=2)
+    assert [c.path for c in repository.of("m")] == ["p3", "p2"]
+    assert [c.path for c in dropped] == ["p1"]
+    assert added == repository.of("m")[0]
+    assert (added.version, added.detail) == ("m/1", (("k", "v"),))
 
 
 def test_usage_is_summed_by_subject_and_day(database: StateDatabase) -> None:
