@@ -30,7 +30,7 @@ from aiops.incidents.tails import calibrate
 from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry
 from aiops.incidents.watched import WatchedGroup, ripe
-from aiops.models.training import held_out_scores, parts_of
+from aiops.models.fitting import held_out_scores, parts_of
 from aiops.settings import DetectionSettings, IncidentSettings
 
 log = logging.getLogger(__name__)

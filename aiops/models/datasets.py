@@ -6,6 +6,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,27 @@ log = logging.getLogger(__name__)
 FOLDER = "datasets"
 Live = Callable[[str], Collection[str]]
 """Ids of the snapshots that a name's live versions were trained on."""
+
+
+@dataclass(frozen=True)
+class SnapshotFile:
+    """Where a worker process reads a snapshot itself."""
+
+    path: Path
+    id: str
+    step_ms: int
+    steps: int
+    key: bytes | None = field(default=None, repr=False)
+
+    def load(self) -> Batch:
+        """The window, bit for bit as it was written. Raises as :meth:`DatasetStore.load` does."""
+        batch = read_batch(self.path, self.step_ms, self.steps, key=self.key)
+        if content_hash(batch) != self.id:
+            raise InvalidInput(
+                f"The snapshot {self.path.name} is not the one that was written (its SHA-256 differs).",
+                hint="Restore it from a backup, or train again.",
+            )
+        return batch
 
 
 class DatasetRecords(Protocol):
@@ -119,16 +141,18 @@ class DatasetStore:
             InvalidInput: its file was changed, or is encrypted with another key.
             TransientError: its file is not there.
         """
-        found = self.get(dataset_id)
-        steps = (found.end_ms - found.start_ms) // found.step_ms
+        return self.file(self.get(dataset_id)).load()
+
+    def file(self, dataset: Dataset) -> SnapshotFile:
+        """Where the snapshot lies, for a process that reads it itself."""
+        steps = (dataset.end_ms - dataset.start_ms) // dataset.step_ms
         key = self._key.for_parquet if self._key else None
-        batch = read_batch(self._data_dir / found.path, found.step_ms, steps, key=key)
-        if content_hash(batch) != found.id:
-            raise InvalidInput(
-                f"The snapshot {Path(found.path).name} is not the one that was written (its SHA-256 differs).",
-                hint="Restore it from a backup, or train again.",
-            )
-        return batch
+        return SnapshotFile(self._data_dir / dataset.path, dataset.id, dataset.step_ms, steps, key)
+
+    @property
+    def key(self) -> ArtifactKey | None:
+        """What the files are encrypted with."""
+        return self._key
 
     def retain(self, name: str) -> tuple[Dataset, ...]:
         """Drop what is neither among the newest nor used by a live version; returns what was dropped."""

@@ -1,43 +1,60 @@
-"""Fit, check, record, register, promote: one training of one named group of series."""
+"""Fit, check, record, register, promote: one training of one named group of series.
+
+The fitting is done in pieces (``fitting``), by default in worker processes that read the snapshot of the window and
+hand their results to this process, which alone writes the registry.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import itertools
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from aiops import __version__
 from aiops.core.anomaly import Batch, State
-from aiops.core.errors import InvalidInput, PermanentError, TransientError
-from aiops.core.model import ModelVersion
-from aiops.core.ports import Detector
+from aiops.core.errors import AiopsError, InvalidInput, NotFound, PermanentError, TransientError
+from aiops.core.model import Dataset, ModelUse, ModelVersion, UseKind
+from aiops.core.ports import Clock, Detector, ModelMeter, system_clock
+from aiops.jobs.compute import Compute, Data, Held, InThread
+from aiops.models.code_version import code_version
+from aiops.models.datasets import DatasetStore, content_hash
+from aiops.models.fit_run import FitRun, Progress, silent
+from aiops.models.fitting import Calibrate, refusal
+from aiops.models.prices import Prices
 from aiops.models.registry import CHALLENGER, ModelRegistry
+from aiops.models.unfinished import Unfinished
+from aiops.settings.models import ModelCostSettings
+
+__all__ = ["UNREGISTERED", "Progress", "Request", "Trained", "Trainer", "silent"]
 
 log = logging.getLogger(__name__)
 
-Calibrate = Callable[[NDArray[np.float32]], Mapping[str, NDArray[np.generic]]]
-"""Out-of-sample scores [S, T] of the training window to arrays [S, ...] kept in the state."""
-Progress = Callable[[float, str], None]
-"""Share done in [0, 1], and what is going on."""
-
-FOLDS = 3
-"""Parts of the window; each is scored by a fit to the others, to calibrate, before all of it is fitted to serve."""
-CONTEXT_STEPS = 1024
-"""Steps before a part that its scores may look back on."""
-CHUNK_POINTS = 2_000_000
-HIGH_QUANTILE = 0.99
-HIGH_SHARE_LIMIT = 0.25
-"""A version stays challenger where more of the held-out scores exceed the fitted part's 99 % quantile."""
 UNREGISTERED = "unregistered"
 """Reference of a state that no registry holds."""
+POINTS_PER_CPU_S = 150_000.0
+"""Reckoned with before the first training of a model, to ask whether the budget allows it."""
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks for a training, why, and what becomes of it.
+
+    Attributes:
+        as_challenger: the result never becomes champion by itself.
+        warm: series that the champion knows keep their calibration, while that is young.
+        folder: keeps what is done, so that the same request goes on there after a cut.
+    """
+
+    by: str = "system:aiops"
+    reason: str = ""
+    job: str = ""
+    as_challenger: bool = False
+    warm: bool = False
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,164 +80,238 @@ class Trainer:
         detector: what is fitted.
         registry: where versions go.
         stopwatch: seconds, for the run's metrics.
+        compute: where windows of at least ``least_points`` are fitted; others, and all without ``datasets``, are
+            fitted in the calling thread.
+        datasets: keeps the windows; worker processes read them there.
+        meter: is asked before a training and told what it cost.
+        calibration_days: how long a calibration may be taken over.
     """
 
     def __init__(
-        self, registry: ModelRegistry, detector: Detector[Any], stopwatch: Callable[[], float] = time.perf_counter
+        self,
+        registry: ModelRegistry,
+        detector: Detector[Any],
+        stopwatch: Callable[[], float] = time.perf_counter,
+        *,
+        compute: Compute | None = None,
+        least_points: int = 0,
+        datasets: DatasetStore | None = None,
+        meter: ModelMeter | None = None,
+        prices: Prices | None = None,
+        calibration_days: float = 7.0,
+        clock: Clock = system_clock,
     ) -> None:
         self._registry = registry
         self._detector = detector
         self._stopwatch = stopwatch
+        self._compute = compute or InThread()
+        self._least_points = least_points
+        self._datasets = datasets
+        self._meter = meter
+        self._prices = prices or Prices(ModelCostSettings())
+        self._calibration_ms = calibration_days * DAY_MS
+        self._clock = clock
 
     @property
     def registry(self) -> ModelRegistry:
         return self._registry
 
     def fit(self, batch: Batch, calibrate: Calibrate, progress: Progress | None = None) -> State:
-        """The state of ``batch``, calibration included, without registering it."""
-        return self._fit(batch, calibrate, progress or silent)[0]
+        """The state of ``batch``, calibration included, without registering it, in the calling thread."""
+        with tempfile.TemporaryDirectory(prefix="aiops-fit-") as place:
+            run = FitRun(
+                self._detector, self._stopwatch, progress or silent, Unfinished(Path(place) / "run"), InThread()
+            )
+            return run.fit(batch, Held(batch), calibrate, None)[0]
+
+    def unfinished(self, folder: Path) -> tuple[Batch, str] | None:
+        """The window and query of a training that was cut, to be given to :meth:`train` again; ``None`` without one."""
+        plan = Unfinished(folder).plan()
+        if self._datasets is None or "dataset" not in plan:
+            return None
+        try:
+            return self._datasets.load(plan["dataset"]), self._datasets.get(plan["dataset"]).query
+        except (NotFound, InvalidInput, TransientError) as error:
+            log.warning("a training that was cut begins anew: %s", error)
+            return None
 
     def train(
-        self, name: str, batch: Batch, *, query: str, calibrate: Calibrate, progress: Progress | None = None
+        self,
+        name: str,
+        batch: Batch,
+        *,
+        query: str,
+        calibrate: Calibrate,
+        progress: Progress | None = None,
+        request: Request | None = None,
     ) -> Trained:
         """Fit ``batch`` and register it as the next version of ``name``.
 
         The first version becomes champion. A later one becomes challenger, and champion where the output
-        checks pass. A registry that fails does not stop detection: the state is returned unregistered.
+        checks pass and the request does not say otherwise. A registry that fails does not stop detection: the state
+        is returned unregistered.
 
         Raises:
             InvalidInput: an empty batch.
+            LimitExceeded: the budget does not allow it.
+            TransientError: a worker died; the same request goes on where it stopped.
         """
         if not len(batch) or not batch.values.shape[1]:
             raise InvalidInput("There is nothing to train on.")
-        report = progress or silent
-        begin = self._stopwatch()
-        state, checks = self._fit(batch, calibrate, report)
-        metrics = {
-            "fit_seconds": self._stopwatch() - begin,
-            "series": float(len(batch)),
-            "points": float(batch.mask.sum()),
-            **checks,
-        }
-        reason = refusal(checks)
-        report(0.95, "registering the model")
-        end_ms = int(batch.timestamps[-1])
-        parameters = {
+        report, asked = progress or silent, request or Request()
+        champion = self._champion(name)
+        points = int(batch.mask.sum())
+        if self._meter is not None:
+            self._meter.check(name, UseKind.TRAIN, asked.by, self._expected(champion, points))
+        dataset = self._snapshot(name, batch, query)
+        warm = self._warm_state(champion) if asked.warm else None
+        small = batch.values.size < self._least_points or dataset is None
+        compute = InThread() if small else self._compute
+        data: Data[Batch] = Held(batch)
+        if dataset is not None and self._datasets is not None and not small and compute.shares_disk:
+            data = self._datasets.file(dataset)
+        with tempfile.TemporaryDirectory(prefix="aiops-train-") as place:
+            key = self._datasets.key if self._datasets else None
+            work = Unfinished(asked.folder or Path(place) / "run", key)
+            work.begin(self._plan(name, dataset, batch, champion if warm else None))
+            run = FitRun(self._detector, self._stopwatch, report, work, compute)
+            began, version = self._stopwatch(), ""
+            try:
+                state, checks, cold = run.fit(batch, data, calibrate, warm)
+                metrics = {
+                    "fit_seconds": self._stopwatch() - began,
+                    "cpu_seconds": run.cpu_s,
+                    "cost_usd": self._cost(run),
+                    "series": float(len(batch)),
+                    "points": float(points),
+                    **checks,
+                }
+                report(0.95, "registering the model")
+                trained = self._register(
+                    name, batch, state, metrics, asked, dataset or content_hash(batch), query, cold
+                )
+                version = trained.version.version if trained.version else ""
+            finally:
+                self._book(name, version, asked, run)
+            work.forget()
+        return trained
+
+    # -------------------------------------------------------------- before
+
+    def _champion(self, name: str) -> ModelVersion | None:
+        try:
+            return self._registry.get(name)
+        except (TransientError, PermanentError):
+            return None
+
+    def _snapshot(self, name: str, batch: Batch, query: str) -> Dataset | None:
+        if self._datasets is None:
+            return None
+        try:
+            return self._datasets.snapshot(name, batch, query)
+        except AiopsError as error:
+            log.warning("the window of %s is not kept: %s", name, error)
+            return None
+
+    def _warm_state(self, champion: ModelVersion | None) -> State | None:
+        """The champion's state, where its calibration is young and of the same code and options."""
+        if champion is None or champion.family != self._detector.family:
+            return None
+        told = dict(champion.parameters)
+        calibrated = int(told.get("calibrated_ms", "0"))
+        if (
+            told.get("options") != self._detector.options.model_dump_json()
+            or told.get("code") != code_version()
+            or self._clock() - calibrated > self._calibration_ms
+        ):
+            return None
+        try:
+            return self._registry.load_state(champion)
+        except AiopsError as error:
+            log.warning("the champion's calibration cannot be taken over: %s", error)
+            return None
+
+    def _plan(self, name: str, dataset: Dataset | None, batch: Batch, warm: ModelVersion | None) -> dict[str, str]:
+        return {
+            "model": name,
+            "dataset": dataset.id if dataset else content_hash(batch),
+            "family": self._detector.family,
             "options": self._detector.options.model_dump_json(),
-            "step_ms": str(batch.step_ms),
-            "start_ms": str(int(batch.timestamps[0])),
-            "end_ms": str(end_ms),
-            "query": query[:4000],
-            "code": __version__,
+            "code": code_version(),
+            "warm": warm.reference if warm else "",
         }
+
+    # -------------------------------------------------------------- after
+
+    def _register(
+        self,
+        name: str,
+        batch: Batch,
+        state: State,
+        metrics: Mapping[str, float],
+        asked: Request,
+        dataset: Dataset | str,
+        query: str,
+        cold: bool,
+    ) -> Trained:
+        end_ms = int(batch.timestamps[-1])
+        reason = refusal(metrics) or ("it was asked for as a challenger" if asked.as_challenger else "")
+        champion = None
         try:
             champion = self._registry.get(name)
+            calibrated = self._clock() if cold else int(dict(champion.parameters)["calibrated_ms"]) if champion else 0
             version = self._registry.log_training(
                 name,
                 state,
                 family=self._detector.family,
-                dataset=content_hash(batch),
-                parameters=parameters,
+                dataset=dataset,
+                parameters={
+                    "options": self._detector.options.model_dump_json(),
+                    "step_ms": str(batch.step_ms),
+                    "start_ms": str(int(batch.timestamps[0])),
+                    "end_ms": str(end_ms),
+                    "query": query[:4000],
+                    "calibrated_ms": str(calibrated),
+                    "reason": asked.reason[:500],
+                    "by": asked.by,
+                    "job": asked.job,
+                },
                 metrics=metrics,
                 parent=champion.reference if champion else "",
             )
-            if champion is None or not reason:
+            first = champion is None and not asked.as_challenger
+            if first or not reason:
                 version = self._registry.promote(name, version.version)
             else:
                 self._registry.set_alias(name, CHALLENGER, version.version)
         except (TransientError, PermanentError) as error:
             log.warning("the model %s could not be registered: %s", name, error)
             return Trained(state, None, not reason, str(error), end_ms)
-        served = champion is None or not reason
+        served = first or not reason
         return Trained(state, version, served, "" if served else reason, end_ms)
 
-    def _fit(self, batch: Batch, calibrate: Calibrate, report: Progress) -> tuple[State, dict[str, float]]:
-        states: list[State] = []
-        scores: list[NDArray[np.float32]] = []
-        for start, end in parts_of(batch):
-            part = batch.rows(start, end)
-            report(0.9 * start / len(batch), f"fitting {len(batch)} series")
-            scores.append(held_out_scores(self._detector, part))
-            states.append(self._detector.fit(part))
-        joined = _join(states)
-        score = np.concatenate(scores)
-        extra = calibrate(score)
-        state = State(joined.series_ids, joined.step_ms, {**joined.arrays, **extra}, joined.shared)
-        return state, output_checks(score, batch.mask, batch.values.shape[1] * (FOLDS - 1) // FOLDS)
+    # -------------------------------------------------------------- money
 
+    def _expected(self, champion: ModelVersion | None, points: int) -> float:
+        measured = dict(champion.metrics) if champion else {}
+        before = measured.get("points", 0.0)
+        if before and "cost_usd" in measured:
+            return measured["cost_usd"] / before * points
+        return self._prices.cpu(points / POINTS_PER_CPU_S)
 
-def parts_of(batch: Batch) -> list[tuple[int, int]]:
-    """First row and end of the parts that are fitted in one go; a group that follows itself stays whole if it fits."""
-    rows = max(1, CHUNK_POINTS // max(batch.values.shape[1], 1))
-    parts, start = [], 0
-    while start < len(batch):
-        end = min(start + rows, len(batch))
-        cut = end
-        if end < len(batch) and batch.groups:
-            while cut > start and batch.groups[cut - 1] == batch.groups[cut]:
-                cut -= 1
-        parts.append((start, cut if cut > start else end))
-        start = parts[-1][1]
-    return parts
+    def _cost(self, run: FitRun) -> float:
+        return self._prices.cpu(run.cpu_s) + (self._prices.gpu(run.gpu, run.gpu_s) if run.gpu else 0.0)
 
-
-def held_out_scores(detector: Detector[Any], batch: Batch) -> NDArray[np.float32]:
-    """Scores [S, T], each by a fit that did not see it: a part of the window is hidden, the rest fitted.
-
-    A fit to the window's beginning alone would not do: it lacks the rhythms that only the whole window shows, and
-    with them the errors that they bring.
-    """
-    steps = batch.values.shape[1]
-    edges = [steps * k // FOLDS for k in range(FOLDS + 1)]
-    parts = []
-    for start, end in itertools.pairwise(edges):
-        hidden = batch.mask.copy()
-        hidden[:, start:end] = False
-        state = detector.fit(dataclasses.replace(batch, mask=hidden))
-        first = max(start - CONTEXT_STEPS, 0)
-        parts.append(detector.score(state, batch.steps(first, end)).score[:, start - first :])
-    return np.concatenate(parts, axis=1)
-
-
-def output_checks(score: NDArray[np.float32], mask: NDArray[np.bool_], cut: int) -> dict[str, float]:
-    """Share of observed points without a finite score, and of held-out scores above the fitted part's 99 %."""
-    finite = np.isfinite(score)
-    missing = float((mask & ~finite).sum() / max(mask.sum(), 1))
-    early = np.sort(np.where(finite[:, :cut], score[:, :cut], np.inf), axis=1)
-    count = finite[:, :cut].sum(1)
-    if not early.size:
-        return {"unscored_share": missing, "high_share": 0.0}
-    place = np.floor(HIGH_QUANTILE * np.maximum(count - 1, 0)).astype(np.int64)
-    level = np.take_along_axis(early, place[:, None], 1)
-    late = finite[:, cut:] & (count > 0)[:, None]
-    high = late & (np.where(finite[:, cut:], score[:, cut:], 0.0) > level)
-    return {"unscored_share": missing, "high_share": float(high.sum() / max(late.sum(), 1))}
-
-
-def refusal(checks: Mapping[str, float]) -> str:
-    """Why a version with these checks must not be promoted by itself; empty where it may."""
-    if checks["unscored_share"] > 0.001:
-        return f"{checks['unscored_share']:.1%} of the observed points got no score"
-    if checks["high_share"] > HIGH_SHARE_LIMIT:
-        return f"{checks['high_share']:.0%} of the held-out scores are above the fitted part's 99 % quantile"
-    return ""
-
-
-def content_hash(batch: Batch) -> str:
-    """SHA-256 over ids, times, mask and the observed values."""
-    digest = hashlib.sha256()
-    digest.update("\n".join(batch.series_ids).encode("utf-8", "surrogatepass"))
-    for array in (batch.timestamps, batch.mask, np.where(batch.mask, batch.values, np.float32(0))):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def silent(_share: float, _text: str) -> None:
-    """Progress that nobody watches."""
-
-
-def _join(states: list[State]) -> State:
-    first = states[0]
-    ids = tuple(i for state in states for i in state.series_ids)
-    arrays = {k: np.concatenate([state.arrays[k] for state in states]) for k in first.arrays}
-    return State(ids, first.step_ms, arrays, first.shared)
+    def _book(self, name: str, version: str, asked: Request, run: FitRun) -> None:
+        """Also what was spent on a training that failed."""
+        if self._meter is None or not run.cpu_s:
+            return
+        detail = {"job": asked.job, "reason": asked.reason, "gpu": run.gpu, "gpu_s": f"{run.gpu_s:.3f}"}
+        told = tuple((key, value) for key, value in sorted(detail.items()) if value and value != "0.000")
+        now, cost = self._clock(), self._cost(run)
+        try:
+            self._meter.record(
+                ModelUse(name, version, UseKind.TRAIN, asked.by, now, run.cpu_s, "cpu-seconds", cost, detail=told)
+            )
+        except AiopsError as error:
+            log.warning("the cost of a training of %s could not be booked: %s", name, error)

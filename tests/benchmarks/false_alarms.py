@@ -26,7 +26,7 @@ from aiops.core.ports import Detector, PluginContext
 from aiops.incidents.ledger import Ledger
 from aiops.incidents.tails import calibrate, tail_of
 from aiops.incidents.thresholds import Direction, Judge, Policy
-from aiops.models.training import held_out_scores
+from aiops.models.fitting import held_out_scores
 from tests.benchmarks.quiet_series import DAY, KINDS, STEP_MS, quiet
 
 BUDGETS = (1.0, 5.0, 20.0)

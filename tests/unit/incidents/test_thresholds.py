@@ -13,7 +13,7 @@ from aiops.core.ports import Detector, PluginContext
 from aiops.incidents.ledger import DAY_MS
 from aiops.incidents.tails import RARITIES, Tail, calibrate, sustained, tail_of
 from aiops.incidents.thresholds import Direction, Judge, Policy
-from aiops.models.training import held_out_scores
+from aiops.models.fitting import held_out_scores
 
 STEP = 60_000
 

@@ -13,9 +13,11 @@ from aiops.core.anomaly import Batch
 from aiops.core.errors import InvalidInput, NotFound
 from aiops.core.plugins import build
 from aiops.core.ports import Detector, PluginContext
+from aiops.models.datasets import content_hash
+from aiops.models.fitting import output_checks, parts_of, refusal
 from aiops.models.registry import ModelRegistry
 from aiops.models.serving import Scorer
-from aiops.models.training import Trainer, content_hash, output_checks, parts_of, refusal
+from aiops.models.training import Trainer
 
 STEP = 60_000
 NAME = "anomaly-60s"
@@ -31,8 +33,9 @@ def detector(**options: Any) -> Detector[Any]:
     return cast(Detector[Any], build("detectors", "fusion", {"device": "cpu", **options}, PluginContext("test")))
 
 
-def calibrate(score: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
-    return {"calibration.top": np.nanmax(score, axis=1)}
+def calibrate(batch: Batch, score: NDArray[np.float32] | None) -> dict[str, NDArray[np.generic]]:
+    observed = {"habit.steps": batch.mask.sum(1)}
+    return observed if score is None else {"calibration.top": np.nanmax(score, axis=1), **observed}
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +147,7 @@ def test_joined_series_are_scored_with_the_others(registry: ModelRegistry) -> No
 
 
 def test_groups_are_fitted_whole_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiops.models.training.CHUNK_POINTS", 4 * 400)
+    monkeypatch.setattr("aiops.models.fitting.CHUNK_POINTS", 4 * 400)
     one = batch(series=9)
     assert parts_of(one) == [(0, 4), (4, 8), (8, 9)]
     grouped = dataclasses.replace(one, groups=tuple("aabbbcccc"))
