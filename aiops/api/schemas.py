@@ -7,7 +7,7 @@ A number that is not finite is ``null``.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -85,6 +85,38 @@ class FeedbackIn(RequestBody):
     note: str = Field("", max_length=2000)
 
 
+class AnswerBrief(Reply):
+    id: str
+    question: Text
+    first_line: Text
+    sure: bool
+    confidence: Number
+    planner: str
+    asked_ms: int
+    conversation: str
+
+
+class AnswerList(Reply):
+    answers: list[AnswerBrief]
+
+
+class SavedQuestionIn(RequestBody):
+    question: str = Field(min_length=1, max_length=2000)
+    zone: str = Field("", max_length=60, description="IANA time zone of the answer; empty: the service's")
+
+
+class SavedQuestionOut(Reply):
+    name: str
+    question: Text
+    zone: str
+    author: str
+    saved_ms: int
+
+
+class SavedQuestionList(Reply):
+    questions: list[SavedQuestionOut]
+
+
 class FigureOut(Reply):
     name: Text
     value: Number
@@ -144,6 +176,7 @@ class AnswerOut(Reply):
     suggestions: list[Text]
     limits: list[Text]
     proposals: list[str] = Field(description="ids of action proposals")
+    plan: dict[str, Any] = Field(description="the plan that was carried out, without its defaults")
 
 
 # ---------------------------------------------------------------- incidents

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aiops.store.state.conversations import ConversationRepository
     from aiops.store.state.database import StateDatabase
     from aiops.store.state.outbox import OutboxRepository
+    from aiops.store.state.saved_questions import SavedQuestionRepository
     from aiops.store.telemetry.store import TelemetryStore
 
 T = TypeVar("T")
@@ -118,6 +119,7 @@ class Services:
     outbox: OutboxRepository | None = None
     actions: ActionService | None = None
     conversations: ConversationRepository | None = None
+    saved_questions: SavedQuestionRepository | None = None
     assistant: Assistant | None = None
     cost: CostService | None = None
     cost_report: Callable[[Principal, int], RenderedReport] | None = None

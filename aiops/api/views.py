@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,7 +44,20 @@ def answer(value: Answer) -> out.AnswerOut:
         suggestions=list(value.suggestions),
         limits=list(value.limits),
         proposals=list(value.proposals),
+        plan=shown_tree(json.loads(value.plan)) if value.plan else {},
     )
+
+
+def shown_tree(value: Any) -> Any:
+    """JSON whose texts are in their display form."""
+    match value:
+        case dict():
+            return {str(k): shown_tree(v) for k, v in value.items()}
+        case list():
+            return [shown_tree(v) for v in value]
+        case str():
+            return _shown(value, QUERY_CAP)
+    return value
 
 
 def evidence(answer_id: str, value: Evidence) -> out.EvidenceOut:

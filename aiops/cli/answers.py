@@ -57,6 +57,27 @@ def print_answer(answer: dict[str, Any], out: Console | None = None) -> None:
     _footer(answer, out)
 
 
+def print_plan(answer: dict[str, Any], out: Console | None = None) -> None:
+    """Print what was understood: intent, concept, steps, and which metrics came into question."""
+    from rich.text import Text
+
+    out, plan = out or console(), answer.get("plan") or {}
+    out.print()
+    out.print(Text("Plan", style="bold"))
+    for name in ("intent", "concept", "planner", "confidence"):
+        if name in plan:
+            out.print(Text(f"  {name:<11}{plan[name]}"))
+    for place, step in enumerate(plan.get("steps") or (), 1):
+        rest = {k: v for k, v in step.items() if k not in ("kind", "title")}
+        out.print(Text(f"  step {place:<6}{step.get('kind', 'metric')}: {step.get('title', '')}"))
+        for key, value in rest.items():
+            out.print(Text(f"             {key} = {value}", style="dim"), soft_wrap=True)
+    for name, words in (("candidates", "considered"), ("notes", "assumed")):
+        for item in plan.get(name) or ():
+            out.print(Text(f"  {words:<11}{item}", style="dim"), soft_wrap=True)
+    out.print(Text(f"  answer     {answer.get('id', '')}", style="dim"))
+
+
 def _footer(answer: dict[str, Any], out: Console) -> None:
     from rich.text import Text
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "Show everything on a simulated shop, in a minute.",
     "serve": "Run the service.",
     "ask": "Ask a question in words.",
+    "questions": "What was asked before, and questions kept under a name.",
     "query": "Ask in PromQL.",
     "status": "Show what the running service holds and does.",
     "detect": "Judge a past time range; list, show and mark anomalies.",

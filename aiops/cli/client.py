@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,27 @@ class Api:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self._send("POST", path, json=dict(body or {}))
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._send("PUT", path, json=dict(body))
+
+    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """POST and follow the reply: (event, data) of each server-sent event. Raises as the others; a ``problem``
+        event is raised too."""
+        with self._asked("POST", path, json=dict(body), headers={"accept": "text/event-stream"}) as response:
+            name = ""
+            try:
+                for line in response.iter_lines():
+                    field, _, value = line.partition(": ")
+                    if field == "event":
+                        name = value
+                    elif field == "data":
+                        found = json.loads(value)
+                        if name == "problem":
+                            raise _problem(int(found.get("status", 500)), found)
+                        yield name, found
+            except (httpx.HTTPError, ValueError) as error:
+                raise TransientError(f"The service at {self.where} broke off: {type(error).__name__}.") from error
+
     def upload(self, path: str, file: Path) -> Any:
         """POST a file's bytes; its name goes along as ``name``."""
         try:
@@ -100,8 +122,19 @@ class Api:
             ) from error
 
     def _response(self, method: str, path: str, **more: Any) -> httpx.Response:
+        with self._asked(method, path, **more) as response:
+            response.read()
+            return response
+
+    @contextmanager
+    def _asked(self, method: str, path: str, **more: Any) -> Iterator[httpx.Response]:
+        """The successful response, its body unread. Raises what went wrong as an ``AiopsError``."""
         try:
-            response = self._client.request(method, path, **more)
+            with self._client.stream(method, path, **more) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _error(response)
+                yield response
         except httpx.ConnectError as error:
             raise TransientError(
                 f"No service answers at {self.where}.", hint="Start one with `aiops serve`, or give --url."
@@ -110,9 +143,6 @@ class Api:
             raise TransientError(f"The service at {self.where} did not answer in time.") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TransientError(f"The service at {self.where} cannot be asked: {str(error).rstrip('.')}.") from error
-        if response.is_success:
-            return response
-        raise _error(response)
 
 
 def _error(response: httpx.Response) -> AiopsError:
@@ -120,13 +150,14 @@ def _error(response: httpx.Response) -> AiopsError:
         body = response.json()
     except ValueError:
         body = {}
-    if not isinstance(body, dict):
-        body = {}
-    text = str(body.get("detail") or body.get("error") or body.get("title") or f"HTTP {response.status_code}")
+    return _problem(response.status_code, body if isinstance(body, dict) else {})
+
+
+def _problem(status: int, body: Mapping[str, Any]) -> AiopsError:
+    text = str(body.get("detail") or body.get("error") or body.get("title") or f"HTTP {status}")
     hint = str(body.get("hint") or "")
     if hint and text.endswith(hint):
         hint = ""
-    status = response.status_code
     if status == 401 and not hint:
         hint = "Give a key with --api-key or AIOPS_API_KEY."
     if status in (401, 403):

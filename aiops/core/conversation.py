@@ -35,6 +35,17 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedQuestion:
+    """A question kept under a name that everyone may use; ``zone`` is an IANA name, empty for the service's."""
+
+    name: str
+    text: str
+    zone: str
+    author: str
+    saved_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Feedback:
     """What a person thought of an answer."""
 

@@ -103,3 +103,5 @@ class Answer:
     limits: tuple[str, ...] = ()
     proposals: tuple[str, ...] = field(default=())
     """Ids of action proposals made along the way."""
+    plan: str = ""
+    """The plan that was carried out, as JSON of :class:`aiops.core.query.Plan` without its defaults."""

@@ -63,6 +63,7 @@ from aiops.store.state.keys import KeyRepository
 from aiops.store.state.marks import MarkRepository
 from aiops.store.state.outbox import OutboxRepository
 from aiops.store.state.reports import ReportRepository
+from aiops.store.state.saved_questions import SavedQuestionRepository
 from aiops.store.state.silences import SilenceRepository
 from aiops.store.state.usage import UsageRepository
 from aiops.wiring.assistant import assistant
@@ -215,6 +216,7 @@ class Service:
             outbox=self.outbox,
             actions=self.actions,
             conversations=conversations,
+            saved_questions=SavedQuestionRepository(state),
             assistant=self.assistant,
             cost=self.cost,
             cost_report=self._cost_report,

@@ -144,6 +144,12 @@ class AnswerRow(Base):
     body: Mapped[str]
 
 
+class SavedQuestionRow(Base):
+    __tablename__ = "saved_questions"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    body: Mapped[str]
+
+
 class FeedbackRow(Base):
     __tablename__ = "feedback"
     answer_id: Mapped[str] = mapped_column(ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True)

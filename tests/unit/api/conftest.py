@@ -17,6 +17,7 @@ from aiops.actions.approval import ActionService
 from aiops.api.app import create_app
 from aiops.api.services import Component, ComponentState, Services
 from aiops.core.action import Action, ExecutionResult
+from aiops.core.errors import InvalidInput
 from aiops.core.evidence import Answer, Evidence, EvidenceState, Figure
 from aiops.core.plugins import build
 from aiops.core.ports import Executor, InboundParser, PluginContext, PluginOptions
@@ -41,6 +42,7 @@ from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.jobs import JobRepository
 from aiops.store.state.keys import KeyRepository
 from aiops.store.state.outbox import OutboxRepository
+from aiops.store.state.saved_questions import SavedQuestionRepository
 from aiops.store.state.silences import SilenceRepository
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
@@ -64,8 +66,12 @@ class Echo:
         self._store = store
         self._numbers = itertools.count(1)
 
-    def ask(self, question: Question, progress: object = None) -> Answer:
+    def ask(self, question: Question, progress: Callable[[str], None] | None = None) -> Answer:
         self.asked.append(question)
+        if progress is not None:
+            progress("looking at disk\x1b[31m")
+        if question.text == "fail":
+            raise InvalidInput("The question is empty.")
         block = SampleBlock.build([((("host", "a\u202eb"),), [NOW - 60_000, NOW], [1.0, float("nan")])])
         evidence = Evidence(
             "E1", "metric", "disk", "store", "node_filesystem_avail_bytes", NOW - 60_000, NOW, EvidenceState.OK,
@@ -82,6 +88,7 @@ class Echo:
             "offline",
             NOW,
             question.zone,
+            plan='{"steps":[{"promql":"up"}],"concept":"disk\\u202e"}',
         )
         self._store.save_answer(question, answer)
         return answer
@@ -183,6 +190,7 @@ def open_house(
             outbox=outbox,
             actions=ActionService(ActionRepository(database), audit, incidents, {"recorder": recorder}, time),
             conversations=ConversationRepository(database),
+            saved_questions=SavedQuestionRepository(database),
             assistant=Echo(ConversationRepository(database)),
             cost=CostService(store, CostSettings(), time),
             cost_report=lambda caller, days: Report(),

@@ -21,9 +21,14 @@ PUBLIC = {"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET 
 NEEDS = {
     "GET /metrics": Permission.READ,
     "POST /api/v1/ask": Permission.ASK,
+    "GET /api/v1/answers": Permission.READ,
     "GET /api/v1/answers/{answer_id}": Permission.READ,
     "GET /api/v1/answers/{answer_id}/charts/{name}.png": Permission.READ,
     "POST /api/v1/answers/{answer_id}/feedback": Permission.ASK,
+    "GET /api/v1/saved-questions": Permission.READ,
+    "GET /api/v1/saved-questions/{name}": Permission.READ,
+    "PUT /api/v1/saved-questions/{name}": Permission.ASK,
+    "DELETE /api/v1/saved-questions/{name}": Permission.ASK,
     "GET /api/v1/incidents": Permission.READ,
     "GET /api/v1/incidents/{incident_id}": Permission.READ,
     "GET /api/v1/incidents/{incident_id}/report": Permission.READ,
@@ -104,6 +109,7 @@ STREAMS = {"GET /api/v1/incident-events": Permission.READ}
 BODIES: dict[str, dict[str, object]] = {
     "POST /api/v1/ask": {"question": "up?"},
     "POST /api/v1/answers/{answer_id}/feedback": {"helpful": True},
+    "PUT /api/v1/saved-questions/{name}": {"question": "up?"},
     "POST /api/v1/incidents/{incident_id}/notes": {"text": "x"},
     "POST /api/v1/incidents/{incident_id}/assign": {"assignee": "ann"},
     "POST /api/v1/incidents/{incident_id}/merge": {"into": "INC-2"},

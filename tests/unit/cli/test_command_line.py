@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -57,7 +58,10 @@ def test_every_command_loads_and_explains_itself(name: str, capsys: pytest.Captu
 @pytest.mark.parametrize(
     "arguments", [("nonsense",), ("incidents", "nonsense"), ("ask",), ("serve", "--port", "x"), ("status", "--bogus")]
 )
-def test_wrong_usage_exits_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_exits_2(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     status, _, err = output(capsys, *arguments)
     assert status == 2
     assert "Traceback" not in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -44,6 +45,39 @@ def test_reading_commands_need_no_service(folder: Path, capsys: pytest.CaptureFi
     status, out, _ = output(capsys, "ask", "which", "hosts", "are", "low", "on", "disk?", *where)
     assert status == 0
     assert "planned by offline" in out
+
+
+def test_questions_are_remembered_marked_and_saved(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--data-dir", str(folder))
+    monkeypatch.setattr("sys.stdin", io.StringIO("which hosts are low on disk?\n"))
+    status, out, err = output(capsys, "ask", "--explain", *where)
+    assert status == 0, err
+    assert "Plan" in out
+    assert "intent" in out
+    status, out, _ = output(capsys, "questions", "history", "--json", *where)
+    (asked,) = json.loads(out)["answers"]
+    assert asked["question"] == "which hosts are low on disk?"
+    assert output(capsys, "questions", "show", asked["id"], *where)[0] == 0
+    assert output(capsys, "questions", "save", "disks", "which", "hosts", "are", "low", "on", "disk?", *where)[0] == 0
+    assert "disks" in output(capsys, "questions", "list", *where)[1]
+    assert "planned by offline" in output(capsys, "questions", "run", "disks", *where)[1]
+    assert output(capsys, "questions", "delete", "disks", *where)[1] == "Forgot disks.\n"
+    status, _, err = output(capsys, "questions", "run", "disks", *where)
+    assert (status, "There is no saved question 'disks'." in err) == (1, True)
+
+
+def test_a_conversation_goes_on_until_an_empty_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = iter(["which hosts are low on disk?", "x" * 3000, "and memory?", ""])
+    monkeypatch.setattr("builtins.input", lambda _prompt: next(turns))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    status, out, err = output(capsys, "ask", "--data-dir", str(folder))
+    assert status == 0
+    assert out.count("planned by offline") == 2
+    assert "question: String should have at most 2000 characters" in err
 
 
 def test_a_bill_is_imported_and_summed(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
