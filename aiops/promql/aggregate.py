@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from aiops.core.errors import QueryError
 from aiops.core.series import Labels
 from aiops.promql.frame import Bools, Floats, Frame, Ints, grouping, set_labels
+from aiops.promql.label_hash import label_hash
 from aiops.promql.plan import number_text
 from aiops.promql.windows import avg_result, avg_step, neumaier, quantile_of
 
@@ -153,12 +153,10 @@ def limit(frame: Frame, k: Floats, labels: tuple[str, ...], without: bool) -> Fr
 
 
 def limit_ratio(frame: Frame, ratio: Floats) -> Frame:
-    """``limit_ratio``: a share of the series by a stable hash; a negative ratio gives the complement."""
+    """``limit_ratio``: a share of the series by their hash; a negative ratio gives the complement."""
     if bool(np.isnan(ratio).any()):
         raise QueryError("Ratio value is NaN", kind="execution")
-    share = np.array(
-        [int.from_bytes(hashlib.blake2b(repr(x).encode(), digest_size=8).digest()) / 2**64 for x in frame.labels]
-    ).reshape(-1, 1)
+    share = np.array([label_hash(labels) / (1 << 64) for labels in frame.labels]).reshape(-1, 1)
     r = np.clip(ratio, -1, 1)
     picked = np.where(r >= 0, share < r, share >= 1 + r)
     return Frame(frame.labels, frame.values, frame.ok & picked, frame.drop).compact()

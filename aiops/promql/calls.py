@@ -118,7 +118,7 @@ def _histogram_quantiles(e: Evaluator, args: tuple[Plan, ...], grid: Grid) -> Va
         q = e.scalar(arg, grid)
         one = histogram.quantile(frame, q, grid.times, histogram.Noted(e.notes, arg.start, args[0].start))
         one = _beside(one, native_vectors.quantile(e, args[0], q, grid))
-        text = histogram.short(float(q[0]))
+        text = histogram.open_metrics(float(q[0]))
         parts.append(Frame([set_labels(x, [(label, text)]) for x in one.labels], one.values, one.ok, one.drop))
     return Frame(
         [x for part in parts for x in part.labels],

@@ -16,14 +16,18 @@ _UNARY = 3
 class Durations:
     """Walks over tokens; the part of the parser that reads durations.
 
-    ``step_ms`` is what ``step()`` means: the step of the query that is asked, 0 at one time, ``None`` where none is.
+    ``step_ms`` and ``range_ms`` are what ``step()`` and ``range()`` mean: the step of the query that is asked and the
+    time from its start to its end, 0 at one time, ``None`` where none is asked.
     """
 
-    def __init__(self, text: str, tokens: Sequence[Token], experimental: bool, step_ms: int | None = None) -> None:
+    def __init__(
+        self, text: str, tokens: Sequence[Token], experimental: bool, step_ms: int | None = None,
+        range_ms: int | None = None,
+    ) -> None:  # fmt: skip
         self.text = text
         self.tokens = tokens
         self.experimental = experimental
-        self.step_ms = step_ms
+        self.of_query = {"step": step_ms, "range": range_ms}
         self.at = 0
 
     # ------------------------------------------------------------ tokens
@@ -130,18 +134,17 @@ class Durations:
         return self.literal_ms() / 1000
 
     def _called(self, where: str, expected: str) -> float:
-        """Seconds of ``step()``, ``min(a, b)`` or ``max(a, b)``."""
+        """Seconds of ``step()``, ``range()``, ``min(a, b)`` or ``max(a, b)``."""
         token = self.take()
         self._experimental(token)
         self.take()
-        if token.word == "range":
-            raise self.error(token.start, "range() in a duration is not supported")
-        if token.word == "step":
+        if token.word in self.of_query:
             if not self.symbol(")"):
                 raise self.unexpected(where)
-            if self.step_ms is None:
-                raise self.error(token.start, "step() in a duration is known only where the query is asked")
-            return self.step_ms / 1000
+            milliseconds = self.of_query[token.word]
+            if milliseconds is None:
+                raise self.error(token.start, f"{token.word}() in a duration is known only where the query is asked")
+            return milliseconds / 1000
         first = self._sum(0, where, expected)
         if not self.symbol(","):
             raise self.unexpected(where)

@@ -91,7 +91,7 @@ class PromqlEngine(MetricQuerier):
     # -------------------------------------------------------------- queries
 
     def instant(self, query: str, time_ms: int, principal: Principal) -> QueryResult:
-        plan = parse(query, experimental=self.settings.experimental_functions, step_ms=0)
+        plan = parse(query, experimental=self.settings.experimental_functions, step_ms=0, range_ms=0)
         grid = Grid(np.array([time_ms], np.int64), time_ms, time_ms, 0)
         evaluator = self._evaluator(query, plan, grid, principal)
         if plan.kind is Kind.MATRIX:
@@ -121,7 +121,9 @@ class PromqlEngine(MetricQuerier):
                 f"exceeded maximum resolution of {self.settings.max_points:,} points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        plan = parse(query, experimental=self.settings.experimental_functions, step_ms=step_ms)
+        # Only a query that may say range() is parsed anew for each.
+        span = end_ms - start_ms if "range" in query else None
+        plan = parse(query, experimental=self.settings.experimental_functions, step_ms=step_ms, range_ms=span)
         if plan.kind not in (Kind.SCALAR, Kind.VECTOR):
             word = {Kind.MATRIX: "range vector", Kind.STRING: "string"}[plan.kind]
             raise QueryError(f'invalid expression type "{word}" for range query, must be Scalar or instant Vector')
@@ -145,7 +147,7 @@ class PromqlEngine(MetricQuerier):
             frame, evaluator = self._evaluated(query, plan, grid, principal)
             return frame, [evaluator]
         chosen = self.settings.lookback_s, self.settings.experimental_functions
-        key = (query, principal.scope, chosen, grid.step_ms, grid.start_ms % grid.step_ms)
+        key = (query, plan, principal.scope, chosen, grid.step_ms, grid.start_ms % grid.step_ms)
         version = self.reader.version()
         kept = self._kept.get(key)
         if kept is not None:

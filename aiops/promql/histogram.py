@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import numpy as np
 
 from aiops.core.series import METRIC_NAME, Labels
 from aiops.promql.context import Notes
 from aiops.promql.frame import Bools, Floats, Frame, Ints, label_value
-from aiops.promql.plan import quote
+from aiops.promql.plan import number_text, quote
 
 BUCKET = "le"
 _TOLERANCE = 1e-12
@@ -238,7 +239,29 @@ def _fraction(lower: float, upper: float, edges: Floats, counts: Floats) -> floa
     return (min(rank_at(upper), total) - min(rank_at(lower), total)) / total
 
 
+def open_metrics(value: float) -> str:
+    """A number as OpenMetrics has labels of bounds and quantiles: never without a point or an exponent.
+
+    >>> open_metrics(1.0), open_metrics(0.99), open_metrics(5e6), open_metrics(math.inf)
+    ('1.0', '0.99', '5e+06', '+Inf')
+    """
+    text = short(value)
+    return text if not math.isfinite(value) or "." in text or "e" in text else f"{text}.0"
+
+
 def short(value: float) -> str:
-    return (
-        "NaN" if math.isnan(value) else "+Inf" if value == math.inf else "-Inf" if value == -math.inf else f"{value:g}"
-    )
+    """As Go prints with ``%g``: the fewest digits that read back the same, an exponent from a million on.
+
+    >>> short(1.0), short(0.1234567), short(1234567.5), short(1e-5)
+    ('1', '0.1234567', '1.2345675e+06', '1e-05')
+    """
+    if not math.isfinite(value) or value == 0:
+        return number_text(value)
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    power = len(digits) + exponent - 1
+    if -4 <= power < 6:
+        return number_text(value)
+    mantissa = "".join(map(str, digits))
+    fraction = f".{mantissa[1:]}" if len(mantissa) > 1 else ""
+    return f"{'-' * sign}{mantissa[0]}{fraction}e{power:+03d}"

@@ -53,12 +53,12 @@ _SELECTS = "must be preceded by an instant vector selector or range vector selec
 
 
 @lru_cache(maxsize=1024)
-def parse(text: str, *, experimental: bool = True, step_ms: int | None = None) -> Plan:
+def parse(text: str, *, experimental: bool = True, step_ms: int | None = None, range_ms: int | None = None) -> Plan:
     """The plan of a query.
 
     Args:
         experimental: whether functions behind Prometheus' experimental flag are allowed.
-        step_ms: what ``step()`` in a duration means; without it that is refused.
+        step_ms, range_ms: what ``step()`` and ``range()`` in a duration mean; without them they are refused.
 
     Raises:
         QueryError: what is wrong and where, as ``line:column: parse error: …``.
@@ -70,7 +70,7 @@ def parse(text: str, *, experimental: bool = True, step_ms: int | None = None) -
     if sum(token.kind is TokenKind.OPERATOR for token in tokens) > MAX_OPERATORS:
         raise QueryError(f"The query has more than {MAX_OPERATORS} operators.")
     try:
-        plan = _Parser(text, tokens, experimental, step_ms).whole()
+        plan = _Parser(text, tokens, experimental, step_ms, range_ms).whole()
         check(plan, text)
     except RecursionError:
         raise QueryError(TOO_DEEP) from None
@@ -112,8 +112,10 @@ def _nesting(tokens: Sequence[Token]) -> int:
 class _Parser(LabelSyntax):
     """Recursive descent, with the contexts that Prometheus' grammar names in its messages."""
 
-    def __init__(self, text: str, tokens: Sequence[Token], experimental: bool, step_ms: int | None) -> None:
-        super().__init__(text, tokens, experimental, step_ms)
+    def __init__(
+        self, text: str, tokens: Sequence[Token], experimental: bool, step_ms: int | None, range_ms: int | None
+    ) -> None:
+        super().__init__(text, tokens, experimental, step_ms, range_ms)
         self.contexts: list[str] = []
 
     def whole(self) -> Plan:

@@ -222,7 +222,7 @@ def ask(engine: PromqlEngine, query: str, at: int = NOW) -> dict[str, float]:
 def test_numbers_of_native_histograms(engine: PromqlEngine, query: str, expected: dict[str, float]) -> None:
     if "quantiles" in query:
         block = engine.instant(query, NOW, LOCAL).block
-        assert {dict(x)["q"]: v for x, v in zip(block.labels, block.values, strict=True)} == {"0": 1.0, "1": 4.0}
+        assert {dict(x)["q"]: v for x, v in zip(block.labels, block.values, strict=True)} == {"0.0": 1.0, "1.0": 4.0}
         return
     assert ask(engine, query) == pytest.approx(expected)
 

@@ -182,6 +182,9 @@ def test_durations() -> None:
     scaled = parse("x[max(step() * 2, 1m)] offset min(step(), 15s)", step_ms=60_000)
     assert isinstance(scaled, Selector)
     assert (scaled.range_ms, scaled.offset_ms) == (120_000, 15_000)
+    whole = parse("x[range() / 2] offset -range()", range_ms=60_000)
+    assert isinstance(whole, Selector)
+    assert (whole.range_ms, whole.offset_ms) == (30_000, -60_000)
     with pytest.raises(QueryError, match="must be greater than 0"):
         parse("x[step()]", step_ms=0)
     with pytest.raises(QueryError, match="experimental duration expression is not enabled"):
