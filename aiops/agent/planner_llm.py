@@ -24,12 +24,13 @@ from aiops.agent.concepts import load_concepts
 from aiops.agent.executor import Executor
 from aiops.agent.found import Asking
 from aiops.agent.limits import QuestionLimits
+from aiops.agent.llm_tracing import traced
 from aiops.agent.retrieval import ConceptIndex, MetricIndex
 from aiops.agent.skeletons import SERVICE_LABELS
 from aiops.agent.validator import Validator
 from aiops.agent.words import raw_tokens
 from aiops.core.errors import AiopsError, ConfigError, InvalidPlan, LimitExceeded, TransientError
-from aiops.core.ports import BudgetGuard, ChatModelProvider, UsageLedger
+from aiops.core.ports import BudgetGuard, ChatModelProvider, Clock, LlmTracer, UsageLedger, system_clock
 from aiops.core.query import ActionProposalStep, Plan, Question
 from aiops.core.untrusted import Untrusted
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 NEEDED = ("langchain", "langchain_openai", "genai_prices")
 """Packages of the extra ``llm``."""
+PROMPT = "plan_question"
 REPAIRS = 2
 EXPECTED_TOKENS = (6_000, 800)
 """Input and output tokens that a call is expected to take, for the budget check before it."""
@@ -54,6 +56,7 @@ class LlmPlanner:
         provider: gives the chat model for ``model``; ``name`` is ``provider:model``.
         executor: runs plans for the tool ``run_plan``; proposals are refused there.
         budget: asked before every call; ``ledger`` books what each cost.
+        tracer: is told of every call.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class LlmPlanner:
         budget: BudgetGuard | None = None,
         ledger: UsageLedger | None = None,
         limits: QuestionLimits | None = None,
+        tracer: LlmTracer | None = None,
+        clock: Clock = system_clock,
     ) -> None:
         """Raises ``ConfigError`` where the extra ``llm`` is not installed."""
         if missing := [name for name in NEEDED if find_spec(name) is None]:
@@ -83,6 +88,8 @@ class LlmPlanner:
         self._budget = budget
         self._ledger = ledger
         self._limits = limits or QuestionLimits()
+        self._tracer = tracer
+        self._clock = clock
         self._concepts = ConceptIndex([c for c in load_concepts() if c.step == "metric"])
         self._pool = ThreadPoolExecutor(4, "ask-llm")
 
@@ -126,6 +133,9 @@ class LlmPlanner:
     ) -> tuple[Any, list[Any]]:
         """The model's plan, unchecked, and the conversation so far; goes down the ladder where a rung is refused."""
         model = self._provider.chat_model(self._model_name)
+        if self._tracer is not None:
+            asker = question.principal.name
+            model = traced(model, self._tracer, self._clock, self.name, prompt_in_use(), asker, self._price)
         system = self._system(question, catalogue)
         rungs = (self._by_tool, self._by_schema, self._by_object)
         refused: Exception | None = None
@@ -219,7 +229,7 @@ class LlmPlanner:
         found = [m.concept for m in self._concepts.search(question.text, 30)]
         usable = [c for c in found if all(m in metrics or f"{m}_count" in metrics for m in c.metrics)][:6]
         lines = [f"- {c.title} ({c.unit or '1'}): {(c.value or c.quantile)[:260]}" for c in usable]
-        return prompts.load("plan_question").fill(
+        return prompts.load(PROMPT).fill(
             now=str(question.asked_ms),
             zone=question.zone,
             concepts="\n".join(lines) or "- none fits",
@@ -313,8 +323,13 @@ class LlmPlanner:
             tokens = (int((usage or {}).get("input_tokens", 0)), int((usage or {}).get("output_tokens", 0)))
             if self._ledger is not None:
                 details = {"model": self.name, "input_tokens": str(tokens[0]), "output_tokens": str(tokens[1])}
-                details["prompt"] = f"plan_question@{prompts.load('plan_question').version}"
+                details["prompt"] = prompt_in_use()
                 self._ledger.record(self.name, self._price(*tokens), details)
+
+
+def prompt_in_use() -> str:
+    """The planner's prompt as ``name@version``."""
+    return f"{PROMPT}@{prompts.load(PROMPT).version}"
 
 
 class _Calls:

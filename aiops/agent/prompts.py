@@ -52,3 +52,8 @@ def load(name: str) -> Prompt:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"The front matter of the prompt '{name}' is wrong: {error}.") from error
+
+
+def names() -> list[str]:
+    """The names of all prompts that are shipped."""
+    return sorted(file.name.removesuffix(".md") for file in files("prompts").iterdir() if file.name.endswith(".md"))

@@ -125,3 +125,24 @@ class ModelUse:
     cost: float
     team: str = ""
     detail: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LlmCall:
+    """One call of an LLM. Times are ms UTC; ``model`` is ``provider:model``, ``prompt`` ``name@version``.
+
+    ``asked`` and ``answered`` are what was said; they are kept only where the settings allow it. ``error`` names what
+    failed, without the provider's own words.
+    """
+
+    model: str
+    prompt: str
+    principal: str
+    start_ms: int
+    end_ms: int
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    error: str = ""
+    asked: str = ""
+    answered: str = ""

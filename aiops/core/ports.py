@@ -24,7 +24,7 @@ from aiops.core.cost import CostQuery, CostSeries, CostTable
 from aiops.core.errors import PermanentError
 from aiops.core.evidence import Answer
 from aiops.core.incident import Alert, Incident, IncidentUpdate, Notification, Shift
-from aiops.core.model import ModelUse, UseKind
+from aiops.core.model import LlmCall, ModelUse, UseKind
 from aiops.core.principal import Principal
 from aiops.core.query import Question
 from aiops.core.series import (
@@ -510,6 +510,19 @@ class UsageLedger(Protocol):
     """Books what a call cost, USD."""
 
     def record(self, subject: str, cost: float, details: Mapping[str, str]) -> None: ...
+
+
+class LlmTracer(Protocol):
+    """Where calls of LLMs are recorded (models)."""
+
+    @property
+    def contents(self) -> bool:
+        """Whether what was said may be recorded too."""
+        ...
+
+    def record(self, call: LlmCall) -> None:
+        """Never waits and never fails: a trace is not worth an answer."""
+        ...
 
 
 class ModelMeter(Protocol):
