@@ -32,6 +32,7 @@ class WatchEntry:
         needs: metric names without which it is not asked; empty means always asked.
         least: a deviation smaller than this, in the unit, is no incident.
         share: nor is one smaller than this share of the expected value.
+        found: by looking at what the source has; not of the default list, nor named by the user.
     """
 
     name: str
@@ -43,6 +44,7 @@ class WatchEntry:
     needs: tuple[str, ...] = ()
     least: float = 0.0
     share: float = 0.1
+    found: bool = False
 
     @property
     def metric(self) -> str:

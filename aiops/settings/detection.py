@@ -58,6 +58,9 @@ class DetectionSettings(Section):
     """Empty means the default list: rate, errors and duration per service, saturation per host."""
     watch_rules: bool = True
     """Beside the default list, the results of recording rules (``level:metric:operations``), fifty at most."""
+    watch_found: int = Field(60, ge=0)
+    """Of the user's own Prometheus, also this many queries at most: objectives, what alerting rules compare with a
+    number, and rate, errors, duration, utilisation and saturation of what it has."""
     detectors: tuple[str, ...] = ("seasonal_residual", "ridge_ar", "window_covariance")
     train_window_s: float = 14 * 86400.0
     min_points: int = 120

@@ -33,6 +33,7 @@ from aiops.core.series import (
     labels_of,
 )
 from aiops.core.untrusted import Untrusted
+from aiops.core.watching import AlertCondition
 from connectors.prometheus_answers import block, matcher_text, refusal
 
 METADATA_EVERY_MS = 3_600_000
@@ -272,6 +273,20 @@ class PrometheusSource(TelemetrySource[PrometheusOptions], MetricQuerier):
         visible = set(self.label_values(METRIC_NAME, (), now - 3_600_000, now, principal))
         suffixes = ("", "_bucket", "_sum", "_count", "_total")
         return [m for m in known if any(m.name + suffix in visible for suffix in suffixes)]
+
+    def alert_conditions(self) -> list[AlertCondition]:
+        """The server's alerting rules; none where it evaluates none (VictoriaMetrics, Thanos without rulers)."""
+        try:
+            data = self._ask("rules", {"type": "alert"}, "GET").get("data")
+        except (PermanentError, QueryError):
+            return []
+        groups = data.get("groups") if isinstance(data, dict) else None
+        rules = [r for g in groups or () if isinstance(g, dict) for r in g.get("rules") or () if isinstance(r, dict)]
+        return [
+            AlertCondition(str(rule["name"]), str(rule["query"]))
+            for rule in rules
+            if rule.get("type") == "alerting" and rule.get("name") and rule.get("query")
+        ]
 
     def _names(
         self, path: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, principal: Principal
