@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiops.agent import references
+from aiops.agent import past, references
 from aiops.agent.executor import Execution
 from aiops.agent.explanation import explain, hypotheses
 from aiops.agent.found import Found, named
@@ -153,7 +153,17 @@ def _trouble(e: Evidence) -> str:
 
 
 def _rows(e: Evidence, indices: Sequence[int]) -> str:
-    return "\n".join(f"- {{{e.id}.f{i}.of}}: {{{e.id}.f{i}}}" for i in indices)
+    return "\n".join(f"- {{{e.id}.f{i}.of}}: {{{e.id}.f{i}}}{_beside(e, i)}" for i in indices)
+
+
+def _beside(e: Evidence, i: int) -> str:
+    """What stands beside a figure of a whole window: its mean, or its extreme."""
+    following = e.figures[i + 1].name if i + 1 < len(e.figures) else ""
+    if following == past.MEAN:
+        return f" at the extreme, {{{e.id}.f{i + 1}}} on average"
+    if following in (past.HIGHEST, past.LOWEST):
+        return f" on average, {{{e.id}.f{i + 1}}} at the {following}"
+    return ""
 
 
 # ---------------------------------------------------------------- metrics

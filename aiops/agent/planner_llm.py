@@ -33,6 +33,8 @@ from aiops.core.errors import AiopsError, ConfigError, InvalidPlan, LimitExceede
 from aiops.core.ports import BudgetGuard, ChatModelProvider, Clock, LlmTracer, UsageLedger, system_clock
 from aiops.core.query import ActionProposalStep, Plan, Question
 from aiops.core.untrusted import Untrusted
+from aiops.models.prices import Prices
+from aiops.settings import ModelCostSettings
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,6 @@ PROMPT = "plan_question"
 REPAIRS = 2
 EXPECTED_TOKENS = (6_000, 800)
 """Input and output tokens that a call is expected to take, for the budget check before it."""
-UNKNOWN_PRICE = (2.0e-6, 8.0e-6)
-"""USD per token for models without a known price, so that their calls are capped too."""
 OUR_FIELDS = ("planner", "concept", "sure", "suggestions", "candidates", "intent")
 """Fields of a plan that the model does not set."""
 RESULT_CAP = 4_000
@@ -55,7 +55,7 @@ class LlmPlanner:
     Args:
         provider: gives the chat model for ``model``; ``name`` is ``provider:model``.
         executor: runs plans for the tool ``run_plan``; proposals are refused there.
-        budget: asked before every call; ``ledger`` books what each cost.
+        budget: asked before every question; ``ledger`` books what each call cost.
         tracer: is told of every call.
     """
 
@@ -71,6 +71,7 @@ class LlmPlanner:
         ledger: UsageLedger | None = None,
         limits: QuestionLimits | None = None,
         tracer: LlmTracer | None = None,
+        prices: Prices | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Raises ``ConfigError`` where the extra ``llm`` is not installed."""
@@ -89,6 +90,7 @@ class LlmPlanner:
         self._ledger = ledger
         self._limits = limits or QuestionLimits()
         self._tracer = tracer
+        self._prices = prices or Prices(ModelCostSettings())
         self._clock = clock
         self._concepts = ConceptIndex([c for c in load_concepts() if c.step == "metric"])
         self._pool = ThreadPoolExecutor(4, "ask-llm")
@@ -99,7 +101,7 @@ class LlmPlanner:
     def plan(self, question: Question, catalogue: Catalogue) -> Plan:
         """Raises ``TransientError`` (provider, time-out), ``LimitExceeded`` (budget) or ``InvalidPlan``."""
         if self._budget is not None:
-            self._budget.check(self.name, self._price(*EXPECTED_TOKENS))
+            self._budget.check(self.name, self._price(*EXPECTED_TOKENS), question.principal.name)
         future = self._pool.submit(self._converse, question, catalogue)
         try:
             return future.result(timeout=self._limits.llm_seconds)
@@ -112,7 +114,7 @@ class LlmPlanner:
     def _converse(self, question: Question, catalogue: Catalogue) -> Plan:
         from langsmith.run_helpers import tracing_context
 
-        calls = _Calls(self._limits.llm_calls)
+        calls = _Calls(self._limits.llm_calls, question.principal.name)
         messages: list[Any] = [{"role": "user", "content": question.text}]
         with tracing_context(enabled=False):
             for attempt in range(REPAIRS + 1):
@@ -304,13 +306,7 @@ class LlmPlanner:
     # ------------------------------------------------------------ money
 
     def _price(self, tokens_in: int, tokens_out: int) -> float:
-        import genai_prices
-
-        usage = genai_prices.Usage(input_tokens=tokens_in, output_tokens=tokens_out)
-        try:
-            return float(genai_prices.calc_price(usage, self._model_name, provider_id=self._provider_name).total_price)
-        except LookupError:
-            return tokens_in * UNKNOWN_PRICE[0] + tokens_out * UNKNOWN_PRICE[1]
+        return self._prices.llm(self.name, tokens_in, tokens_out)
 
     def _book(self, messages: list[Any], calls: _Calls, *, counted: bool = False) -> None:
         """Count the model's replies and record what they cost."""
@@ -323,7 +319,7 @@ class LlmPlanner:
             tokens = (int((usage or {}).get("input_tokens", 0)), int((usage or {}).get("output_tokens", 0)))
             if self._ledger is not None:
                 details = {"model": self.name, "input_tokens": str(tokens[0]), "output_tokens": str(tokens[1])}
-                details["prompt"] = prompt_in_use()
+                details |= {"prompt": prompt_in_use(), "principal": calls.principal}
                 self._ledger.record(self.name, self._price(*tokens), details)
 
 
@@ -333,10 +329,11 @@ def prompt_in_use() -> str:
 
 
 class _Calls:
-    """Model calls left for one question, and the rung of the ladder that the provider takes."""
+    """Model calls left for one question, who asked it, and the rung of the ladder that the provider takes."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, principal: str) -> None:
         self.left = limit
+        self.principal = principal
         self.rung = 0
 
     def take(self) -> None:

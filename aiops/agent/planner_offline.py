@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from aiops.agent import intents, money, other_steps, scope, shapes, skeletons, slots, time_phrases
+from aiops.agent import compound, intents, money, other_steps, scope, shapes, skeletons, slots, time_phrases
 from aiops.agent.catalogue import Catalogue, KnownCatalogue, fold_name, resolve
 from aiops.agent.concepts import Concept, Form, load_concepts
 from aiops.agent.retrieval import ConceptIndex, Match, MetricIndex
@@ -70,6 +70,22 @@ class OfflinePlanner:
             services: names known from traces and logs beside those of the metrics.
             bill: what the stored bills hold, by column, read only for a question about money.
         """
+        known = tuple(services)
+        whole = self._one(question, catalogue, last_deploy, known, bill)
+        asked = compound.parts(question.text)
+        if not asked or whole.intent == "cost":
+            return whole
+        plans = [self._one(replace(question, text=text), catalogue, last_deploy, known, bill) for text in asked]
+        return compound.joined(whole, plans, quantiles=compound.of_quantiles(question.text))
+
+    def _one(
+        self,
+        question: Question,
+        catalogue: Catalogue,
+        last_deploy: LastDeploy | None,
+        services: Iterable[str],
+        bill: Callable[[], money.Bill] | None,
+    ) -> Plan:
         if said := scope.refusal(question.text):
             return _foreign(said)
         if scope.asks_for_help(question.text):
@@ -229,8 +245,6 @@ class OfflinePlanner:
                               limit=slots.top_of(read.rest) or 10)  # fmt: skip
             return step, caveats, doubt
         threshold = shapes.threshold_for(concept, read, shape, flipped, caveats)
-        if read.window is not None and read.window.end_ms is not None:
-            caveats.append("The figures are those at the window's end; the chart shows all of it.")
         return (
             MetricStep(
                 title=title,

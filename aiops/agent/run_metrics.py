@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from aiops.agent import past
 from aiops.agent.catalogue import Catalogue, resolve
 from aiops.agent.expressions import alert_form
 from aiops.agent.found import Asking, Found
@@ -27,6 +28,7 @@ LATE_MS = 5 * 60_000
 HISTORY_SHARE = 8
 """A forecast needs a history of at least this part of its horizon."""
 DIAGNOSE_MS = 86_400_000
+AT_THE_END = "The figures are those at the window's end; the chart shows all of it."
 
 _OPS = {
     "<": lambda v, t: v < t, "<=": lambda v, t: v <= t, ">": lambda v, t: v > t, ">=": lambda v, t: v >= t,
@@ -45,6 +47,9 @@ class MetricRunner:
 
     def metric(self, step: MetricStep, asking: Asking, catalogue: Catalogue) -> Found:
         start, end = step.window.resolve(asking.now_ms)
+        if past.asks_for_course(step, start, end) and (found := self._over(step, start, end, asking)) is not None:
+            return found
+        limits = (AT_THE_END,) if step.window.end_ms is not None else ()
         try:
             rows, truncated = self._instant(step.promql, end, asking)
             if not rows:
@@ -73,7 +78,34 @@ class MetricRunner:
             (self._evidence(step, start, end, state, tuple(figures), chart, note, newest,
                             truncated or len(hits) > len(shown)),),
             len(hits),
+            limits=limits,
         )  # fmt: skip
+
+    def _over(self, step: MetricStep, start: int, end: int, asking: Asking) -> Found | None:
+        """As :meth:`metric`, of the whole window; ``None`` where it holds nothing or is not given."""
+        spacing = max(15_000, -(-(end - start) // CHART_POINTS // 1000) * 1000)
+        first = end - (end - start) // spacing * spacing
+        try:
+            block = self.querier.range(step.promql, first, end, spacing, asking.principal).block
+        except (QueryError, LimitExceeded, TransientError):
+            return None
+        found = {c.labels: c for c in past.courses(block, self.max_series)}
+        if not found:
+            return None
+        rows = _worst_first([(c.labels, c.decisive(step)) for c in found.values()], step.bad, step.threshold)
+        hits = [r for r in rows if step.threshold is None or _OPS[step.threshold.op](r[1], step.threshold.value)]
+        shown = (hits if hits else rows[:SHOWN_WHEN_NONE])[: step.limit]
+        figures = [figure for labels, _ in shown for figure in found[labels].figures(step)]
+        figures.append(Figure(float(len(hits)), "1", name="matching series"))
+        figures.append(Figure(float(len(rows)), "1", name="series looked at"))
+        if step.threshold is not None:
+            figures.append(Figure(step.threshold.value, step.unit, name="threshold"))
+        evidence = self._evidence(
+            step, start, end, EvidenceState.OK if hits else EvidenceState.NO_MATCH, tuple(figures),
+            past.drawn(block, [labels for labels, _ in shown[:CHART_SERIES]]), newest=int(block.ts.max()),
+            truncated=len(block) > self.max_series or len(hits) > len(shown),
+        )  # fmt: skip
+        return Found(step, (evidence,), len(hits))
 
     def forecast(self, step: ForecastStep, asking: Asking, catalogue: Catalogue) -> Found:
         """A line through the window; a comparison in the text (``< 0``) says which series run out."""

@@ -65,6 +65,8 @@ def misses(case: dict[str, Any], got: Plan) -> Iterator[str]:
     kind = step.kind if step is not None else "none"
     text = getattr(step, "promql", "")
     wanted = case.get("step", "metric")
+    if len(got.steps) != case.get("steps", len(got.steps)):
+        yield f"{len(got.steps)} steps"
     if kind != wanted:
         yield f"step {kind}, not {wanted}"
     concepts = case.get("concept", got.concept)
