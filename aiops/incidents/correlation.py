@@ -1,75 +1,75 @@
-"""Which open incident a new signal belongs to: pure, deterministic, with the reason in words.
+"""Which open incident a new signal belongs to, and which incidents it shows to be one: deterministic, with reasons.
 
-The score of a pair of signals is time proximity times their closest relation: the same service, a call
-path of at most two hops in one direction, or the same host. Shared namespace and cluster only add to a
-relation; time alone links nothing, and simulated signals never join real ones.
+The score of a pair of signals is time proximity times their closest relation: the same service, a call path of at
+most two hops in one direction, the same host or resource (the more services share it, the less it says), or a
+habit of firing together. A shared namespace and cluster only add to a relation; time alone links nothing, and
+simulated signals never join real ones.
+
+A signal that explains several young incidents (their services call its own, or run on its host) makes them one.
+One that is an effect of several joins the nearest and unites nothing.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from aiops.core.incident import Alert, Incident, IncidentSignal
+from aiops.core.incident import Alert, Incident
 from aiops.core.series import Labels
 from aiops.core.signals import ServiceGraph, label
 from aiops.core.untrusted import Untrusted
+from aiops.incidents.call_paths import CallPaths
+from aiops.incidents.companions import Companions
 
 DECAY_MS = 300_000
 THRESHOLD = 0.25
+UNITES = 0.4
+"""Score from which a signal that explains two incidents unites them: some three minutes apart on a direct call."""
 STILL_FIRING = 0.7
 """Time proximity of a late signal (a rule with a long ``for``) to one that still fires."""
 
 FIRING_DECAY_MS = 1_800_000
 
-_SAME_SERVICE, _HOPS, _SAME_HOST, _SHARED = 1.0, {1: 0.7, 2: 0.45}, 0.6, 0.1
+_SAME_SERVICE, _HOPS, _SHARED = 1.0, {1: 0.7, 2: 0.45}, 0.1
+_PLACE_ITSELF, _SAME_PLACE, _HABIT = 0.8, 0.6, 0.5
+_FEW = 8
+"""Services at one place up to which it says all it can."""
+_SEVERAL = 3
+_NEAREST = 4
 _SERVICE_LABELS = ("service", "service_name", "app", "service.name")
 _HOST_LABELS = ("host", "node", "instance", "hostname", "nodename")
-_PLACE_LABELS = (("namespace", "k8s_namespace_name"), ("cluster", "k8s_cluster_name"))
+_RESOURCE_LABELS = ("deployment", "statefulset", "database", "datname", "volume", "persistentvolumeclaim", "queue",
+                    "topic")  # fmt: skip
+_NAMESPACE_LABELS, _CLUSTER_LABELS = ("namespace", "k8s_namespace_name"), ("cluster", "k8s_cluster_name")
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where a signal goes; ``incident_id`` is ``None`` for a new incident. ``reason`` is stored."""
+    """Where a signal goes; ``incident_id`` is ``None`` for a new incident. ``reason`` is stored.
+
+    ``unites`` are other incidents that the signal explains as well, each with the reason.
+    """
 
     incident_id: str | None
     reason: str
     score: float = 0.0
+    unites: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class CallPaths:
-    """Directed call paths of at most two hops, ready for look-up."""
+class Relation:
+    """Of a new signal to one of an incident; ``explains``: the new one can be the cause of the other."""
 
-    hops: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    score: float = 0.0
+    reason: str = ""
+    explains: bool = False
+    near: float = 0.0
+    """The score by the starts alone, without allowance for what still fires."""
 
-    @classmethod
-    def of(cls, edges: Iterable[tuple[str, str]]) -> CallPaths:
-        """Self-loops are dropped; cycles do no harm at two hops."""
-        callees: dict[str, set[str]] = {}
-        for caller, callee in edges:
-            if caller != callee:
-                callees.setdefault(caller, set()).add(callee)
-        hops: dict[tuple[str, str], int] = {}
-        for caller, direct in callees.items():
-            for middle in direct:
-                for far in callees.get(middle, ()):
-                    if far != caller:
-                        hops.setdefault((caller, far), 2)
-        for caller, direct in callees.items():
-            for callee in direct:
-                hops[caller, callee] = 1
-        return cls(hops)
 
-    def describe(self, new: str, old: str) -> tuple[int, str]:
-        """(hops, words) between two services along the calls; (0, "") where there is no such path."""
-        down, up = self.hops.get((new, old), 0), self.hops.get((old, new), 0)
-        if down and (not up or down <= up):
-            return down, f"{new} calls {old}" + ("" if down == 1 else " over one service")
-        if up:
-            return up, f"{new} is called by {old}" + ("" if up == 1 else " over one service")
-        return 0, ""
+NONE = Relation()
 
 
 def is_simulated(labels: Labels) -> bool:
@@ -91,53 +91,187 @@ def host_of(alert: Alert) -> str:
     return name if name and port.isdigit() else value
 
 
+def places_of(alert: Alert) -> tuple[tuple[str, str], ...]:
+    """(what, name) of the host and the named resources that a signal is of."""
+    host = host_of(alert)
+    named = tuple((name, v) for name in _RESOURCE_LABELS if (v := label(alert.labels, name)))
+    return (("host", host), *named) if host else named
+
+
 def _first(labels: Labels, names: Sequence[str]) -> str:
     return next((v for name in names if (v := label(labels, name))), "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An incident's signals by what a relation may come from."""
+
+    alerts: tuple[Alert, ...]
+    services: dict[str, list[Alert]] = field(default_factory=dict)
+    places: dict[tuple[str, str], list[Alert]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, incident: Incident) -> _Held:
+        held = cls(tuple(s.alert for s in incident.signals))
+        for alert in held.alerts:
+            held.services.setdefault(service_of(alert), []).append(alert)
+            for place in places_of(alert):
+                held.places.setdefault(place, []).append(alert)
+        return held
+
+
+class Correlator:
+    """Links signals to incidents; callers serialise calls.
+
+    Args:
+        companions: what earlier alerts taught.
+        life_cap_ms: an incident takes no signal that starts later than this after it opened.
+    """
+
+    def __init__(self, companions: Companions | None = None, life_cap_ms: int = 4 * 3_600_000) -> None:
+        self.companions = companions or Companions()
+        self._life_cap_ms = life_cap_ms
+        self._held: dict[str, tuple[Incident, _Held]] = {}
+
+    def learn(self, alert: Alert) -> None:
+        """Take note of an alert that begins to fire."""
+        if not is_simulated(alert.labels):
+            self.companions.learn(service_of(alert), places_of(alert), alert.starts_ms)
+
+    def link(self, alert: Alert, incidents: Iterable[Incident], paths: CallPaths) -> Link:
+        """The incident that ``alert`` joins, and those that it unites with it; the order does not matter."""
+        found: list[tuple[float, int, str, Relation, Relation]] = []
+        for incident in incidents:
+            if alert.starts_ms - incident.opened_ms > self._life_cap_ms:
+                continue
+            best, cause = self._best(alert, incident, paths)
+            if best.score >= THRESHOLD:
+                found.append((-round(best.score, 9), incident.opened_ms, incident.id, best, cause))
+        if not found:
+            return Link(None, "no open incident is related")
+        found.sort(key=lambda f: f[:3])
+        _, _, incident_id, best, cause = found[0]
+        unites = tuple((f[2], f[4].reason) for f in found[1:] if f[4].near >= UNITES) if cause.near >= UNITES else ()
+        return Link(incident_id, best.reason, best.score, unites)
+
+    def _best(self, alert: Alert, incident: Incident, paths: CallPaths) -> tuple[Relation, Relation]:
+        """The closest relation, and the closest in which the signal explains the incident's."""
+        held = self._of(incident)
+        mine, places = service_of(alert), places_of(alert)
+        near: list[Alert] = []
+        for service, alerts in held.services.items() if mine else ():
+            related = service == mine or mine == incident.cause_service
+            if related or paths.describe(mine, service)[0] or self.companions.times(mine, service)[0]:
+                near += _nearest(alert, alerts)
+        if not mine and not places:
+            near += _nearest(alert, held.services.get("", ()))
+        for place in places:
+            near += _nearest(alert, held.places.get(place, ()))
+        best = cause = NONE
+        explains_all: bool | None = None
+        for other in dict.fromkeys(near):
+            if (service_of(other), mine) in paths.hops and mine not in held.services:
+                if explains_all is None:
+                    explains_all = all(mine in paths.below(root) for root in paths.roots(held.services))
+                if not explains_all:
+                    continue
+            found = self.relation(alert, other, paths, incident.cause_service)
+            if found.score > best.score + 1e-9:
+                best = found
+            if found.explains and found.near > cause.near + 1e-9:
+                cause = found
+        return best, cause
+
+    def _of(self, incident: Incident) -> _Held:
+        kept = self._held.get(incident.id)
+        if kept is None or kept[0].signals is not incident.signals:
+            if len(self._held) > 2_000:
+                self._held.clear()
+            kept = self._held[incident.id] = (incident, _Held.of(incident))
+        return kept[1]
+
+    def relation(self, alert: Alert, other: Alert, paths: CallPaths, cause: str = "") -> Relation:
+        """Of one pair; ``NONE`` where nothing but time relates them. ``cause``: the incident's, if clear."""
+        if is_simulated(alert.labels) != is_simulated(other.labels) or _differ(alert, other, _CLUSTER_LABELS):
+            return NONE
+        strength, words, explains = self._closeness(alert, other, paths, cause)
+        if not strength:
+            return NONE
+        for names in (_NAMESPACE_LABELS, _CLUSTER_LABELS):
+            mine = _first(alert.labels, names)
+            if mine and mine == _first(other.labels, names):
+                strength, words = strength + _SHARED, f"{words}, same {names[0]} {mine}"
+        gap = abs(alert.starts_ms - other.starts_ms)
+        near = time = math.exp(-gap / DECAY_MS)
+        overlaps = other.starts_ms <= alert.starts_ms and (other.ends_ms is None or other.ends_ms >= alert.starts_ms)
+        if overlaps and _may_follow(alert, other, paths, cause):
+            time = max(time, STILL_FIRING * math.exp(-gap / FIRING_DECAY_MS))
+        when = f"{gap / 1000:.0f} s {'after' if alert.starts_ms >= other.starts_ms else 'before'} {other.name}"
+        reason = Untrusted(f"{words}; started {when}").display(300)
+        return Relation(strength * time, reason, explains, strength * near)
+
+    def _closeness(self, alert: Alert, other: Alert, paths: CallPaths, cause: str) -> tuple[float, str, bool]:
+        """(strength, words, whether the new one can explain the other)."""
+        mine, theirs = service_of(alert), service_of(other)
+        if mine and mine == theirs and not _differ(alert, other, _NAMESPACE_LABELS):
+            return _SAME_SERVICE, f"same service {mine}", True
+        if mine and mine == cause:
+            return _SAME_SERVICE, f"{mine} is the likely cause", True
+        found = (0.0, "", False)
+        if mine and theirs and mine != theirs:
+            hops, words = paths.describe(mine, theirs)
+            if hops:
+                found = (_HOPS[hops], words, (theirs, mine) in paths.hops)
+        for place in sorted(set(places_of(alert)) & set(places_of(other))):
+            strength, words, explains = self._place(place, mine, theirs, alert.starts_ms)
+            if strength > found[0]:
+                found = (strength, words, explains)
+        if mine and theirs and mine != theirs and not found[0]:
+            times, of = self.companions.times(mine, theirs)
+            if times:
+                found = (_HABIT, f"{mine} and {theirs} fired together {times} of {of} times", False)
+        if not found[0] and not mine and not theirs and alert.name == other.name and alert.labels == other.labels:
+            return _SAME_SERVICE, f"same alert {alert.name}", True
+        return found
+
+    def _place(self, place: tuple[str, str], mine: str, theirs: str, now_ms: int) -> tuple[float, str, bool]:
+        """Of two signals of one place: that of the place itself explains those of the services there.
+
+        Two services that merely share a place prove nothing; several that begin to fire there at once do.
+        """
+        what, name = place
+        few = min(1.0, math.sqrt(_FEW / max(self.companions.services_at(place), 1)))
+        if not (mine and theirs):
+            return _PLACE_ITSELF, f"same {what} {name}", not mine
+        at_once = self.companions.lately_at(place, mine, now_ms)
+        if at_once < _SEVERAL:
+            return _SHARED * few, f"same {what} {name}", False
+        return _SAME_PLACE * few, f"same {what} {name} as {at_once - 1} other services that fire", True
 
 
 def correlate(
     alert: Alert, incidents: Sequence[Incident], graph: ServiceGraph | CallPaths, life_cap_ms: int = 4 * 3_600_000
 ) -> Link:
-    """The incident that ``alert`` joins.
-
-    Args:
-        incidents: candidates, usually the active ones; order does not matter.
-        graph: who calls whom; may be empty.
-        life_cap_ms: an incident takes no signal that starts later than this after it opened.
-    """
+    """As :meth:`Correlator.link`, with nothing learnt."""
     paths = graph if isinstance(graph, CallPaths) else CallPaths.of(graph.edges)
-    best = Link(None, "no open incident is related")
-    for incident in sorted(incidents, key=lambda i: (i.opened_ms, i.id)):
-        if alert.starts_ms - incident.opened_ms > life_cap_ms:
-            continue
-        for signal in incident.signals:
-            score, reason = relation(alert, signal, paths, incident.cause_service)
-            if score >= THRESHOLD and score > best.score + 1e-9:
-                best = Link(incident.id, reason, score)
-    return best
+    return Correlator(life_cap_ms=life_cap_ms).link(alert, incidents, paths)
 
 
-def relation(alert: Alert, signal: IncidentSignal, paths: CallPaths, cause: str = "") -> tuple[float, str]:
-    """Score and reason of one pair; 0 where nothing but time relates them. ``cause``: the incident's, if clear."""
-    other = signal.alert
-    if is_simulated(alert.labels) != is_simulated(other.labels):
-        return 0.0, ""
-    strength, words = _closeness(alert, other, paths, cause)
-    if not strength:
-        return 0.0, ""
-    for names in _PLACE_LABELS:
-        mine, theirs = _first(alert.labels, names), _first(other.labels, names)
-        if mine and theirs:
-            if mine != theirs:
-                return 0.0, ""
-            strength, words = strength + _SHARED, f"{words}, same {names[0]} {mine}"
-    gap = abs(alert.starts_ms - other.starts_ms)
-    time = math.exp(-gap / DECAY_MS)
-    overlaps = other.starts_ms <= alert.starts_ms and (other.ends_ms is None or other.ends_ms >= alert.starts_ms)
-    if overlaps and _may_follow(alert, other, paths, cause):
-        time = max(time, STILL_FIRING * math.exp(-gap / FIRING_DECAY_MS))
-    when = f"{gap / 1000:.0f} s {'after' if alert.starts_ms >= other.starts_ms else 'before'} {other.name}"
-    return strength * time, Untrusted(f"{words}; started {when}").display(300)
+def _nearest(alert: Alert, alerts: Sequence[Alert]) -> list[Alert]:
+    """Those that started nearest in time, of all and of those that fire: no other of them can score higher."""
+    if len(alerts) <= _NEAREST:
+        return list(alerts)
+    firing = [a for a in alerts if a.firing]
+    return [
+        a
+        for group in (alerts, firing)
+        for a in heapq.nsmallest(_NEAREST, group, key=lambda a: (abs(alert.starts_ms - a.starts_ms), a.fingerprint))
+    ]
+
+
+def _differ(alert: Alert, other: Alert, names: Sequence[str]) -> bool:
+    mine, theirs = _first(alert.labels, names), _first(other.labels, names)
+    return bool(mine and theirs) and mine != theirs
 
 
 def _may_follow(late: Alert, other: Alert, paths: CallPaths, cause: str) -> bool:
@@ -149,38 +283,3 @@ def _may_follow(late: Alert, other: Alert, paths: CallPaths, cause: str) -> bool
     if not mine or not theirs:
         return True
     return mine in (theirs, cause) or paths.hops.get((mine, theirs), 0) == 1
-
-
-def _closeness(alert: Alert, other: Alert, paths: CallPaths, cause: str) -> tuple[float, str]:
-    mine, theirs = service_of(alert), service_of(other)
-    if mine and mine == theirs:
-        return _SAME_SERVICE, f"same service {mine}"
-    if mine and mine == cause:
-        return _SAME_SERVICE, f"{mine} is the likely cause"
-    if mine and theirs:
-        hops, words = paths.describe(mine, theirs)
-        if hops:
-            return _HOPS[hops], words
-    host = host_of(alert)
-    if host and host == host_of(other):
-        return _SAME_HOST, f"same host {host}"
-    if not mine and not theirs and alert.name == other.name and alert.labels == other.labels:
-        return _SAME_SERVICE, f"same alert {alert.name}"
-    return 0.0, ""
-
-
-def callers_of(service: str, edges: Iterable[tuple[str, str]], limit: int = 50) -> tuple[str, ...]:
-    """Who calls ``service``, directly or through others: the nearest first, then by name.
-
-    >>> callers_of("db", [("web", "cart"), ("cart", "db"), ("db", "cart"), ("job", "db")])
-    ('cart', 'job', 'web')
-    """
-    callers: dict[str, set[str]] = {}
-    for caller, callee in edges:
-        callers.setdefault(callee, set()).add(caller)
-    found: list[str] = []
-    level = [service]
-    while level and len(found) < limit:
-        level = sorted({c for s in level for c in callers.get(s, ())} - {service, *found})
-        found += level
-    return tuple(found[:limit])

@@ -13,7 +13,7 @@ from aiops.core.errors import AiopsError
 from aiops.core.incident import CauseCandidate, Incident
 from aiops.core.ports import Clock
 from aiops.core.signals import ServiceGraph
-from aiops.incidents.correlation import CallPaths
+from aiops.incidents.call_paths import CallPaths
 from aiops.incidents.register import Register
 
 log = logging.getLogger(__name__)

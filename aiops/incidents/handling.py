@@ -106,14 +106,27 @@ class Handling(ABC):
             source, target = self._active(incident_id, principal), self._active(into, principal)
             if source.simulated != target.simulated:
                 raise Conflict("A simulated incident cannot be merged with a real one.")
-            now = self._clock()
-            merged = replace(source, status=IncidentStatus.MERGED, merged_into=into, resolved_ms=now)
-            merged = transitions.noted(merged, now, principal.name, "merged", f"into {into}")
-            grown = transitions.absorbed(target, source, principal.name, now)
-            over = [notification(name, NotificationEvent.RESOLVED, merged, now) for name in merged.told]
-            self._register.save_all([merged, grown], over)
-            self._keep(grown, now)
-            return self._register.get(into) or grown
+            return self._merged(source, target, principal.name, "", self._clock())
+
+    def _merged(self, source: Incident, target: Incident, actor: str, reason: str, now: int) -> Incident:
+        over = replace(source, status=IncidentStatus.MERGED, merged_into=target.id, resolved_ms=now)
+        over = transitions.noted(over, now, actor, "merged", f"into {target.id}" + (f": {reason}" if reason else ""))
+        grown = transitions.absorbed(target, source, actor, now, reason)
+        news = [notification(name, NotificationEvent.RESOLVED, over, now) for name in over.told]
+        self._register.save_all([over, grown], news)
+        self._diagnoser.has_changed(grown.id)
+        self._keep(grown, now)
+        return self._register.get(target.id) or grown
+
+    def _unite(self, one_id: str, other_id: str, reason: str, now: int) -> None:
+        """Merge the younger of two open incidents into the older, unless people have decided about them."""
+        one, other = self._register.get(one_id), self._register.get(other_id)
+        if one is None or other is None or one is other or one.simulated != other.simulated:
+            return
+        target, source = sorted((one, other), key=lambda i: (i.opened_ms, i.id))
+        apart = any(e.event == "split" for i in (one, other) for e in i.timeline)
+        if target.active and source.status is IncidentStatus.OPEN and not apart:
+            self._merged(source, target, SYSTEM.name, reason, now)
 
     def split(self, incident_id: str, fingerprints: Sequence[str], principal: Principal, reason: str = "") -> Incident:
         """Move the named signals into a new incident, which is returned and told of like any other.

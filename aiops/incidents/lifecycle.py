@@ -18,7 +18,8 @@ from aiops.core.principal import SYSTEM
 from aiops.core.untrusted import Untrusted
 from aiops.incidents import transitions
 from aiops.incidents.audience import Audience
-from aiops.incidents.correlation import CallPaths, Link, correlate, is_simulated, service_of
+from aiops.incidents.call_paths import CallPaths
+from aiops.incidents.correlation import Correlator, Link, is_simulated, service_of
 from aiops.incidents.diagnosis import Analyser, Diagnoser, Diagnosis
 from aiops.incidents.handling import Handling
 from aiops.incidents.muting import Mutes
@@ -66,6 +67,7 @@ class IncidentService(Handling):
         self._register = Register(repository, clock() - self._reopen_ms)
         self._teller = Teller(self._register, Audience(receivers, mutes, lambda: self._register, duty))
         self._diagnoser = Diagnoser(self._register, analyser, clock, self._apply, background)
+        self._correlator = Correlator(life_cap_ms=self._life_cap_ms)
         self.feed = self._register.feed
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
@@ -111,12 +113,15 @@ class IncidentService(Handling):
         paths = self._diagnoser.call_paths(now)
         with self._register.lock:
             pending: dict[str, Incident] = {}
+            unions: list[tuple[str, str, str]] = []
             for alert in sorted(alerts, key=lambda a: (a.starts_ms, a.fingerprint)):
-                changed = self._take(alert, pending, paths, now)
+                changed = self._take(alert, pending, paths, now, unions)
                 if changed is not None:
                     pending[changed.id] = changed
             for incident in pending.values():
                 self._keep(incident, now)
+            for one, other, reason in unions:
+                self._unite(one, other, reason, now)
 
     def tick(self, now_ms: int) -> None:
         """End silent signals, resolve what is over, announce and update, rank again while evidence grows."""
@@ -139,7 +144,14 @@ class IncidentService(Handling):
         self._teller.due(current, hearing, now)
         self._diagnoser.rank_if_due(current, now)
 
-    def _take(self, alert: Alert, pending: dict[str, Incident], paths: CallPaths, now: int) -> Incident | None:
+    def _take(
+        self,
+        alert: Alert,
+        pending: dict[str, Incident],
+        paths: CallPaths,
+        now: int,
+        unions: list[tuple[str, str, str]],
+    ) -> Incident | None:
         view = {i.id: i for i in self._register} | pending
         fresh = next((i for i in pending.values() if _holds(i, alert.fingerprint)), None)
         holder = fresh or view.get(self._register.holder(alert.fingerprint))
@@ -161,8 +173,10 @@ class IncidentService(Handling):
         active = [i for i in view.values() if i.active]
         link = self._same_group(alert, group, active)
         if link is None:
-            link = correlate(alert, active, paths, self._life_cap_ms)
+            link = self._correlator.link(alert, active, paths)
+        self._correlator.learn(alert)
         if link.incident_id is not None:
+            unions += [(link.incident_id, other, f"{alert.name} explains both: {why}") for other, why in link.unites]
             return transitions.joined(view[link.incident_id], alert, link.reason, now)
         service = service_of(alert)
         past = [

@@ -20,7 +20,8 @@ from aiops.core.ports import MetricQuerier, SignalReader
 from aiops.core.principal import SYSTEM, Principal
 from aiops.core.series import METRIC_NAME, Labels, QueryResult, ResultType
 from aiops.core.signals import ChangeEvent, LogPattern, ServiceGraph, label
-from aiops.incidents.correlation import CallPaths, callers_of, is_simulated, service_of
+from aiops.incidents.call_paths import CallPaths, callers_of
+from aiops.incidents.correlation import is_simulated, service_of
 from aiops.incidents.diagnosis import Diagnosis
 from aiops.incidents.metric_kinds import Direction, MetricKind
 from aiops.incidents.ranking import Case, ChangeRow, LogRow, MetricRow, Ranked, Ranking, SpanRow, rank

@@ -157,8 +157,9 @@ def services_of(incident: Incident) -> frozenset[str]:
     return frozenset({incident.service, *(service_of(s.alert) for s in incident.signals[:1])} - {""})
 
 
-def absorbed(target: Incident, source: Incident, actor: str, now_ms: int) -> Incident:
+def absorbed(target: Incident, source: Incident, actor: str, now_ms: int, reason: str = "") -> Incident:
     """``target`` with the signals of a merged incident."""
+    words = f"took in {source.id}: {source.title}" + (f" ({reason})" if reason else "")
     own = {s.alert.fingerprint for s in target.signals}
     moved = tuple(
         replace(s, reason=f"merged from {source.id}: {s.reason}")
@@ -166,7 +167,7 @@ def absorbed(target: Incident, source: Incident, actor: str, now_ms: int) -> Inc
         if s.alert.fingerprint not in own
     )
     changed = replace(target, signals=(target.signals + moved)[:SIGNAL_CAP])
-    return _at_least(noted(changed, now_ms, actor, "merged", f"took in {source.id}: {source.title}"), source.severity)
+    return _at_least(noted(changed, now_ms, actor, "merged", words), source.severity)
 
 
 def divided(

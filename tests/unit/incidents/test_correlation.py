@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from aiops.core.incident import Alert, Incident
 from aiops.core.signals import ServiceGraph
-from aiops.incidents.correlation import CallPaths, correlate, service_of
+from aiops.incidents.call_paths import CallPaths
+from aiops.incidents.correlation import correlate, service_of
 from aiops.incidents.transitions import joined, opened
 from tests.unit.incidents.signals import MINUTE, T0, alert, anomaly
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from aiops.core.incident import Incident, IncidentStatus
-from aiops.incidents.correlation import callers_of
+from aiops.incidents.call_paths import callers_of
 from aiops.incidents.feed import Feed
 from aiops.incidents.precedents import precedents
 from aiops.incidents.transitions import noted, opened
