@@ -503,7 +503,7 @@ class Explainer(Protocol):
 class BudgetGuard(Protocol):
     """Asked before a call that costs money; raises ``LimitExceeded`` with kind ``budget``."""
 
-    def check(self, subject: str, expected_cost: float) -> None: ...
+    def check(self, subject: str, expected_cost: float, principal: str = "") -> None: ...
 
 
 class UsageLedger(Protocol):

@@ -60,7 +60,7 @@ class Metering:
     Args:
         llm_per_day: budget of all LLM calls of a day, beside those of the settings.
         book: the cost table; without one only the ledger is kept.
-        currencies: of the other bills in the cost table.
+        currencies: of the rows in the cost table.
     """
 
     def __init__(

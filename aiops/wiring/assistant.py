@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from aiops.access.spend import SpendLimit
 from aiops.agent.assistant import Assistant
 from aiops.agent.catalogue import Catalogues
 from aiops.agent.executor import Executor
 from aiops.agent.limits import QuestionLimits
 from aiops.agent.ports import Planner
 from aiops.core.errors import ConfigError
-from aiops.core.ports import ChatModelProvider, MetricQuerier
+from aiops.core.ports import ChatModelProvider, LlmTracer, MetricQuerier
+from aiops.models.llm_spend import LlmSpend
+from aiops.models.metering import Metering
+from aiops.models.prices import Prices
 from aiops.settings import PluginSettings, Settings
 from aiops.store.state.conversations import ConversationRepository
-from aiops.store.state.usage import UsageRepository
 from aiops.store.telemetry.store import TelemetryStore
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.plugins import PluginFactory
@@ -31,9 +32,10 @@ def assistant(
     querier: MetricQuerier,
     store: TelemetryStore,
     conversations: ConversationRepository,
-    usage: UsageRepository,
+    meter: Metering,
     plugins: PluginFactory,
     lifetime: Lifetime,
+    tracer: LlmTracer | None = None,
 ) -> Assistant:
     """Raises ``ConfigError`` for an LLM that is asked for and cannot be built."""
     chosen = settings.agent.llm
@@ -41,7 +43,7 @@ def assistant(
     return Assistant(
         Catalogues(querier),
         executor,
-        llm=_llm_planner(settings, executor, usage, limits, plugins, lifetime),
+        llm=_llm_planner(settings, executor, meter, limits, plugins, lifetime, tracer),
         store=conversations,
         signals=store,
         limits=limits,
@@ -51,10 +53,11 @@ def assistant(
 def _llm_planner(
     settings: Settings,
     executor: Executor,
-    usage: UsageRepository,
+    meter: Metering,
     limits: QuestionLimits,
     plugins: PluginFactory,
     lifetime: Lifetime,
+    tracer: LlmTracer | None = None,
 ) -> Planner | None:
     chosen = settings.agent.llm
     wanted = chosen.model or chosen.base_url or settings.openai_base_url or settings.openai_api_key.get_secret_value()
@@ -68,9 +71,11 @@ def _llm_planner(
     from aiops.agent.planner_llm import LlmPlanner
 
     plugin: ChatModelProvider[Any] = plugins.one("connectors.llm", provider, PluginSettings(plugin=provider))
-    spend = SpendLimit(usage, chosen.max_cost_per_day)
+    spend, prices = LlmSpend(meter), Prices(settings.models.cost)
     try:
-        planner = LlmPlanner(plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits)
+        planner = LlmPlanner(
+            plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits, prices=prices, tracer=tracer
+        )
     except ConfigError as error:
         if chosen.model or settings.agent.planner == "llm":
             raise

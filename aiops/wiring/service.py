@@ -50,6 +50,7 @@ from aiops.ingest.backfill import backfill_job
 from aiops.ingest.collector import Collector
 from aiops.ingest.otlp_receiver import receiver_of
 from aiops.jobs.queue import JobQueue
+from aiops.jobs.repeating import Repeating
 from aiops.promql.engine import PromqlEngine
 from aiops.rules.engine import rules_of
 from aiops.settings import Settings
@@ -65,7 +66,6 @@ from aiops.store.state.outbox import OutboxRepository
 from aiops.store.state.reports import ReportRepository
 from aiops.store.state.saved_questions import SavedQuestionRepository
 from aiops.store.state.silences import SilenceRepository
-from aiops.store.state.usage import UsageRepository
 from aiops.wiring.assistant import assistant
 from aiops.wiring.chat import chat_surfaces
 from aiops.wiring.detection import detection_loop
@@ -75,6 +75,7 @@ from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.listening import listen, listen_for_otlp
 from aiops.wiring.model_registry import model_registry
+from aiops.wiring.model_training import metering
 from aiops.wiring.oncall import on_call
 from aiops.wiring.plugins import PluginFactory, focus_file
 from aiops.wiring.signals import log_signals, mine_logs, signal_series
@@ -94,6 +95,8 @@ LATE_S = 120.0
 """How long :attr:`Service.detection` waits for what loads late."""
 HEAD_START_S = 1.5
 """What loads late waits this long, so that the first chart does not compete with imports and compilers."""
+BOOK_S = 30.0
+"""What models cost is booked among the costs this often."""
 DAY_MS = 86_400_000
 
 
@@ -181,6 +184,8 @@ class Service:
         jobs = JobQueue(self._job_rows)
         self._change_notices = ChangeNotices(settings.receivers, self.notifiers, jobs)
         self.models = model_registry(settings)
+        self.meter = metering(settings, state, self.store)
+        life.on_stop(self.meter.publish)
         executor = PlanExecutor(
             self.querier,
             self.store,
@@ -194,7 +199,7 @@ class Service:
         life.on_stop(executor.close)
         conversations = ConversationRepository(state)
         self.assistant = assistant(
-            settings, executor, self.querier, self.store, conversations, UsageRepository(state), plugins, life
+            settings, executor, self.querier, self.store, conversations, self.meter, plugins, life
         )
         self.services = Services(
             settings=settings,
@@ -263,6 +268,9 @@ class Service:
         if self._state.dialect == "sqlite":  # no other service shares it: what was claimed was left behind
             self.outbox.release()
             self._job_rows.release()
+        booking = Repeating(self.meter.publish, BOOK_S, "model-costs", at_once=False)
+        booking.start()
+        life.on_stop(booking.stop)
         self.incidents.start()
         log_signals(self.settings, self.store, self.incidents, life)
         self._dispatcher.start()

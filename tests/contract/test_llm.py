@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from aiops.access.spend import SpendLimit
 from aiops.agent.assistant import Assistant
 from aiops.agent.catalogue import Catalogues
 from aiops.agent.executor import Executor
@@ -23,8 +22,11 @@ from aiops.core.query import Question
 from aiops.core.series import MetricMetadata
 from aiops.core.signals import ChangeEvent, LogPattern, LogQuery, LogRecord, ServiceGraph, Span
 from aiops.core.untrusted import Untrusted
+from aiops.models.llm_spend import LlmSpend
+from aiops.models.metering import Metering
+from aiops.settings import ModelCostSettings
 from aiops.store.state.database import StateDatabase
-from aiops.store.state.usage import UsageRepository
+from aiops.store.state.model_uses import ModelUseRepository
 from tests.contract.chat_completions import Reply, Server, says, tool_call
 from tests.unit.agent.tables import TableQuerier
 
@@ -127,7 +129,8 @@ class Desk:
         self.actions, self.ledger = Actions(), Ledger()
         self.state = StateDatabase("sqlite://")
         self.state.upgrade()
-        spend = SpendLimit(UsageRepository(self.state, lambda: NOW), budget, lambda: NOW)
+        meter = Metering(ModelUseRepository(self.state), ModelCostSettings(), lambda: NOW, llm_per_day=budget)
+        spend = LlmSpend(meter, lambda: NOW)
         metrics = querier()
         self.executor = Executor(metrics, Signals(), None, Incidents(), self.actions)
         self.planner = LlmPlanner(

@@ -30,15 +30,16 @@ from aiops.core.incident import (
     SignalKind,
 )
 from aiops.core.job import Job, JobStatus
+from aiops.core.model import ModelUse, UseKind
 from aiops.core.untrusted import Untrusted
 from aiops.store.state.actions import ActionRepository
 from aiops.store.state.audit import AuditLog
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.jobs import JobRepository
+from aiops.store.state.model_uses import ModelUseRepository
 from aiops.store.state.outbox import OutboxRepository
 from aiops.store.state.tables import Base
-from aiops.store.state.usage import UsageRepository
 from tests.integration.servers import free_port
 
 NOW = 1_764_000_000_000
@@ -146,17 +147,17 @@ def test_incidents_and_outbox(database: StateDatabase) -> None:
 
 
 def test_ids_and_sums_under_contention(database: StateDatabase) -> None:
-    repository, usage = IncidentRepository(database), UsageRepository(database, lambda: NOW)
+    repository, usage = IncidentRepository(database), ModelUseRepository(database)
     ids: list[str] = []
 
     def work(_: int) -> None:
         for _ in range(5):
             ids.append(repository.next_id())
-            usage.record("a", 1.0)
+            usage.add([ModelUse("a", "1", UseKind.LLM, "key:1", NOW, 1.0, "calls", 1.0)])
 
     together(4, work)
     assert len(set(ids)) == 20
-    assert usage.spent("a").calls == 20
+    assert [one.cost for one in usage.spent(NOW, NOW + 1)] == [20.0]
 
 
 def test_the_audit_chain(database: StateDatabase) -> None:

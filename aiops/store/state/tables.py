@@ -280,14 +280,6 @@ class DriftRow(Base):
     body: Mapped[str]
 
 
-class UsageRow(Base):
-    __tablename__ = "llm_usage"
-    subject: Mapped[str] = mapped_column(primary_key=True)
-    day: Mapped[str] = mapped_column(primary_key=True)
-    cost: Mapped[float]
-    calls: Mapped[int]
-
-
 class ReportDeliveryRow(Base):
     __tablename__ = "report_deliveries"
     report: Mapped[str] = mapped_column(primary_key=True)

@@ -13,7 +13,6 @@ from aiops.access.keys import KeyService, digest_of
 from aiops.access.permissions import PERMISSIONS, Permission, allowed, require
 from aiops.access.rates import RateLimits
 from aiops.access.scopes import parse_scope
-from aiops.access.spend import SpendLimit
 from aiops.core.errors import ConfigError, Forbidden, InvalidInput, LimitExceeded, NotFound
 from aiops.core.principal import LOCAL, SYSTEM, Principal, Role
 from aiops.core.series import Matcher, MatchOp
@@ -21,7 +20,6 @@ from aiops.settings import ServerSettings
 from aiops.store.state.audit import AuditLog
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.keys import KeyRepository
-from aiops.store.state.usage import UsageRepository
 
 NOW = 1_764_000_000_000
 
@@ -208,23 +206,6 @@ def test_failed_sign_ins_are_per_address() -> None:
     with pytest.raises(LimitExceeded):
         rates.failed("10.0.0.1")
     rates.failed("10.0.0.2")
-
-
-def test_money_is_refused_before_it_is_spent(database: StateDatabase) -> None:
-    time = [NOW]
-    usage = UsageRepository(database, lambda: time[0])
-    limit = SpendLimit(usage, 1.0)
-    limit.check("key:1", 0.9)
-    limit.record("key:1", 0.9, {"model": "m"})
-    limit.check("key:2", 0.1)
-    with pytest.raises(LimitExceeded) as caught:
-        limit.check("key:2", 0.11)
-    assert caught.value.kind == "budget"
-    assert caught.value.retry_after_s is not None
-    assert 0 < caught.value.retry_after_s <= 86_400
-    SpendLimit(UsageRepository(database, lambda: time[0]), 1.0).check("key:1", 0.1)
-    time[0] += 86_400_000
-    limit.check("key:2", 1.0)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from aiops.core.model import ModelUse, UseKind
 from aiops.core.principal import SYSTEM
 from aiops.cost.service import CostService
 from aiops.models.focus_rows import month_of, next_month, table_of
+from aiops.models.llm_spend import LlmSpend
 from aiops.models.metering import DAY_MS, HOUR_MS, LLM_BUDGET, Metering
 from aiops.models.prices import UNKNOWN_TOKEN, Prices
 from aiops.settings import CostSettings, ModelBudgetSettings, ModelCostSettings, StoreSettings, TokenPriceSettings
@@ -198,3 +199,23 @@ def test_prices() -> None:
     assert prices.llm("openai:own", 1_000_000, 500_000) == pytest.approx(3.0)
     assert prices.llm("nobody:nothing", 1, 1) == pytest.approx(sum(UNKNOWN_TOKEN))
     assert 0 < prices.llm("openai:gpt-5-mini", 1000, 0) < prices.llm("openai:gpt-5-mini", 0, 1000)
+
+
+def test_llm_calls_are_in_the_same_ledger(repository: ModelUseRepository, time: Time) -> None:
+    def spend() -> LlmSpend:
+        return LlmSpend(Metering(repository, ModelCostSettings(), time, llm_per_day=1.0), time)
+
+    limit = spend()
+    limit.check("openai:gpt-5-mini", 0.9, "key:1")
+    told = {"input_tokens": "6000", "output_tokens": "800", "prompt": "plan@3", "principal": "key:1"}
+    limit.record("openai:gpt-5-mini", 0.9, told)
+    limit.check("openai:gpt-5-mini", 0.1)
+    with pytest.raises(LimitExceeded, match="max_cost_per_day") as refused:
+        limit.check("openai:gpt-5-mini", 0.11)
+    assert refused.value.kind == "budget"
+    with pytest.raises(LimitExceeded):
+        spend().check("openai:other", 0.11)
+    [booked] = repository.list(NOW, NOW + 1)
+    assert (booked.principal, booked.version, booked.quantity, booked.unit) == ("key:1", "plan@3", 6800.0, "tokens")
+    time.now += DAY_MS
+    limit.check("openai:gpt-5-mini", 1.0)

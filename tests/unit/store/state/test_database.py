@@ -12,8 +12,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from aiops.core.errors import ConfigError, TransientError
+from aiops.core.model import UseKind
 from aiops.store.state.database import MIGRATIONS, StateDatabase, sqlite_url
 from aiops.store.state.incidents import IncidentRepository
+from aiops.store.state.model_uses import ModelUseRepository
 from aiops.store.state.tables import Base
 
 
@@ -41,7 +43,7 @@ def test_upgrading_twice_changes_nothing(database: StateDatabase) -> None:
     assert IncidentRepository(database).next_id() == "INC-2"
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005"])
 def test_every_earlier_version_is_brought_up_with_its_rows(tmp_path: Path, revision: str) -> None:
     database = StateDatabase(sqlite_url(tmp_path))
     config = Config()
@@ -51,8 +53,12 @@ def test_every_earlier_version_is_brought_up_with_its_rows(tmp_path: Path, revis
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         connection.execute(text("INSERT INTO counters (name, value) VALUES ('incident', 6)"))
+        connection.execute(text("INSERT INTO llm_usage VALUES ('openai:gpt-5-mini', '2025-11-25', 0.25, 3)"))
     database.upgrade()
     assert IncidentRepository(database).next_id() == "INC-7"
+    noon = 1_764_072_000_000
+    [use] = ModelUseRepository(database).list(noon - 43_200_000, noon)
+    assert (use.model, use.kind, use.cost, use.quantity) == ("openai:gpt-5-mini", UseKind.LLM, 0.25, 3.0)
     test_models_and_migrations_agree(database)
     database.close()
 
