@@ -1,4 +1,4 @@
-"""One conversation turn: a message becomes an answer with charts and buttons, a button press a decision.
+"""One conversation turn: a message becomes an answer with charts and buttons, a button press a decision or a mark.
 
 Called by surfaces from their worker threads; whatever goes wrong comes back as one clear line.
 """
@@ -10,9 +10,11 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
+from aiops.access.permissions import Permission, require
 from aiops.access.rates import RateLimits
 from aiops.chat.people import PrincipalOf
 from aiops.core.action import ActionProposal, ProposalStatus
+from aiops.core.anomaly import Anomaly, Judgement
 from aiops.core.errors import AiopsError, Forbidden, InvalidInput, TransientError
 from aiops.core.evidence import Answer, Evidence
 from aiops.core.ports import Assistant, ChatMessage, ChatReply, Clock, system_clock
@@ -49,6 +51,10 @@ class Actions(Protocol):
     def reject(self, proposal_id: str, principal: Principal, reason: str = "") -> ActionProposal: ...
 
 
+Marking = Callable[[str, Judgement, Principal], Anomaly]
+"""Keeps a person's judgement of an anomaly, by its id. Raises ``NotFound``."""
+
+
 class Conversation:
     """Implements ``core.ports.ConversationHandler``.
 
@@ -58,6 +64,7 @@ class Conversation:
         principals: who a surface's user is.
         zone: IANA zone of the times shown.
         per_minute: turns that one user may take in any minute.
+        marking: keeps what people say of anomalies.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class Conversation:
         zone: str = "UTC",
         clock: Clock = system_clock,
         per_minute: int = PER_MINUTE,
+        marking: Marking | None = None,
     ) -> None:
         self._assistant = assistant
         self._actions = actions
@@ -78,14 +86,16 @@ class Conversation:
         self._zone = zone
         self._clock = clock
         self._rates = RateLimits(per_minute)
+        self._marking = marking
 
     def message(self, message: ChatMessage) -> ChatReply:
         """Answer a message."""
         return self._guarded(message, lambda who: self._answer(message, who))
 
     def button(self, message: ChatMessage, value: str) -> ChatReply:
-        """Approve or reject what ``value`` names; it is bound to the digest of what the person saw."""
-        return self._guarded(message, lambda who: self._decide(value, who))
+        """Approve or reject what ``value`` names, bound to the digest of what the person saw; or mark an anomaly."""
+        turn = self._mark if value.startswith("mark:") else self._decide
+        return self._guarded(message, lambda who: turn(value, who))
 
     def _guarded(self, message: ChatMessage, turn: Callable[[Principal], ChatReply]) -> ChatReply:
         try:
@@ -160,6 +170,22 @@ class Conversation:
         outcome = f": {decided.status.value}" if verb == "approve" else ""
         result = f". {escape(Untrusted(decided.result).display(400))}" if decided.result else "."
         return ChatReply(f"**{what}** was {word} by {escape(who.name)}{outcome}{result}")
+
+    def _mark(self, value: str, who: Principal) -> ChatReply:
+        _, word, anomaly_id = [*value.split(":", 2), "", ""][:3]
+        if word not in (Judgement.TRUE.value, Judgement.FALSE.value) or not anomaly_id:
+            raise InvalidInput("This button is not one of ours, or it is too old.")
+        require(who, Permission.RESPOND)
+        if self._marking is None:
+            raise TransientError("Anomalies cannot be marked here.")
+        found = self._marking(anomaly_id, Judgement(word), who)
+        what = " ".join(filter(None, (found.service, found.metric)))
+        effect = "less easily" if word == Judgement.FALSE.value else "more easily"
+        said = "a false alarm" if word == Judgement.FALSE.value else "a true anomaly"
+        return ChatReply(
+            f"**{escape(Untrusted(what).display(120))}** was marked {said} by {escape(who.name)}; "
+            f"this series will alarm {effect}."
+        )
 
     def _service(self) -> Actions:
         if self._actions is None:

@@ -12,6 +12,7 @@ from aiops.core.incident import CauseCandidate, Incident, IncidentStatus, Notifi
 from aiops.core.ports import Notifier, PluginContext, PluginOptions
 from aiops.core.untrusted import Untrusted
 from connectors.slack_api import SlackApi, context, escape, header, section
+from connectors.slack_blocks import ACTION
 
 _SIGN = {
     Severity.INFO: ":large_blue_circle:",
@@ -19,14 +20,19 @@ _SIGN = {
     Severity.CRITICAL: ":red_circle:",
 }
 _DONE = ":white_check_mark:"
+MARKED = 4
 
 
 class SlackOptions(PluginOptions):
-    """``channel`` is an id such as ``C0123ABCD``; the bot must be a member of it."""
+    """``channel`` is an id such as ``C0123ABCD``; the bot must be a member of it.
+
+    ``marks`` puts buttons on anomalies, to say whether they were true; the app must be the one of ``connectors.chat``.
+    """
 
     token: SecretStr
     channel: str = Field(min_length=1)
     public_url: str = ""
+    marks: bool = False
     timeout_s: float = Field(10.0, gt=0, le=30)
     api_url: str = "https://slack.com/api/"
 
@@ -47,6 +53,8 @@ class Slack(Notifier[SlackOptions]):
     def notify(self, notification: Notification) -> str:
         incident, thread = notification.incident, notification.thread
         blocks, text = incident_blocks(incident, self.options.public_url), _plain(notification)
+        if self.options.marks:
+            blocks += mark_buttons(incident)
         if not thread:
             return self._api.post(self.options.channel, text, blocks)
         if notification.event is not NotificationEvent.OPENED:
@@ -89,6 +97,25 @@ def incident_blocks(incident: Incident, public_url: str = "") -> list[dict[str, 
         link = f"{public_url.rstrip('/')}/api/v1/incidents/{incident.id}"
         blocks.append(context(f"<{escape(link)}|Open {escape(incident.id)}>"))
     return blocks
+
+
+def mark_buttons(incident: Incident) -> list[dict[str, Any]]:
+    """For each anomaly of the incident, at most :data:`MARKED`, a button that it was true and one that it was not."""
+    found = {s.alert.anomaly.id: s.alert.anomaly for s in incident.signals if s.alert.anomaly is not None}
+    rows = []
+    for number, one in enumerate(list(found.values())[:MARKED]):
+        what = Untrusted(" ".join(filter(None, (one.service, one.metric)))).display(50)
+        elements = [
+            {
+                "type": "button",
+                "action_id": f"{ACTION}_{2 * number + place}",
+                "text": {"type": "plain_text", "text": f"{label}: {what}"[:75]},
+                "value": f"mark:{word}:{one.id}",
+            }
+            for place, (word, label) in enumerate((("true", "True"), ("false", "False alarm")))
+        ]
+        rows.append({"type": "actions", "elements": elements})
+    return rows
 
 
 def _cause(candidate: CauseCandidate) -> str:

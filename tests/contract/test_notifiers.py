@@ -235,6 +235,19 @@ def test_slack_posts_once_then_updates_and_replies_in_the_thread() -> None:
     assert "Resolved" in json.dumps(reply.json)
 
 
+def test_slack_asks_whether_an_anomaly_was_true_where_it_may() -> None:
+    (first,) = delivered("slack", NotificationEvent.OPENED, marks=True)
+    (row,) = [b for b in first.json["blocks"] if b["type"] == "actions"]
+    values = [(e["text"]["text"], e["value"]) for e in row["elements"]]
+    assert values == [
+        ("True: checkout latency p95", "mark:true:a1"),
+        ("False alarm: checkout latency p95", "mark:false:a1"),
+    ]
+    assert len({e["action_id"] for e in row["elements"]}) == 2
+    (without,) = delivered("slack", NotificationEvent.OPENED)
+    assert not any(b["type"] == "actions" for b in without.json["blocks"])
+
+
 def test_slack_escapes_outside_text() -> None:
     (first,) = delivered("slack", NotificationEvent.OPENED)
     text = first.body.decode()

@@ -8,7 +8,8 @@ import pytest
 from aiops.chat.handler import HELP, Conversation
 from aiops.chat.people import principal_mapping
 from aiops.core.action import Action, ActionProposal, ProposalStatus
-from aiops.core.errors import ConfigError, Conflict, QueryError, TransientError
+from aiops.core.anomaly import Anomaly, Judgement
+from aiops.core.errors import ConfigError, Conflict, NotFound, QueryError, TransientError
 from aiops.core.evidence import Answer, Evidence, EvidenceState
 from aiops.core.ports import ChatMessage
 from aiops.core.principal import Principal, Role
@@ -172,3 +173,43 @@ def test_one_person_cannot_flood_the_others() -> None:
     texts = [chat.message(said()).text for _ in range(3)]
     assert "More than 2 requests a minute" in texts[2]
     assert chat.message(said(user="UR")).text.startswith("**Fine.**")
+
+
+def marked(anomaly_id: str) -> tuple[Conversation, list[tuple[str, Judgement, str]]]:
+    calls: list[tuple[str, Judgement, str]] = []
+    one = Anomaly(
+        anomaly_id, (), "check<out>", "latency p95", "q", "latency", "up", 1, 2, None, 1.0, 0.1, 0.0, 0.2, 9.0, 1e-6
+    )
+
+    def marking(found_id: str, judgement: Judgement, who: Principal) -> Anomaly:
+        if found_id != anomaly_id:
+            raise NotFound(f"There is no anomaly '{found_id}'.")
+        calls.append((found_id, judgement, who.name))
+        return one
+
+    return Conversation(Assistant(), None, MAPPING, marking=marking), calls
+
+
+def test_a_button_marks_an_anomaly_as_a_false_alarm() -> None:
+    chat, calls = marked("ab12-17")
+    reply = chat.button(said("", "UR"), "mark:false:ab12-17")
+    assert calls == [("ab12-17", Judgement.FALSE, "slack:UR")]
+    assert reply.text.startswith("**check\\<out\\> latency p95** was marked a false alarm by slack:UR")
+    assert "alarm less easily" in reply.text
+    assert "a true anomaly" in chat.button(said("", "UA"), "mark:true:ab12-17").text
+
+
+@pytest.mark.parametrize(
+    "value", ["mark:", "mark:maybe:ab12-17", "mark:true:", "mark:true:other", "mark:missed:ab12-17"]
+)
+def test_a_mark_that_is_none_is_refused(value: str) -> None:
+    chat, calls = marked("ab12-17")
+    assert "There is no anomaly" in (text := chat.button(said(), value).text) or "not one of ours" in text
+    assert calls == []
+
+
+def test_only_responders_mark() -> None:
+    chat, calls = marked("ab12-17")
+    text = chat.button(said("", "stranger"), "mark:true:ab12-17").text
+    assert calls == []
+    assert "not known" in text or "does not include" in text
