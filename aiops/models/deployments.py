@@ -232,6 +232,8 @@ class Deployments:
         if now_ms - running.looked_ms >= LOOK_MS or verdict.outcome is Outcome.PROMOTE:
             running.looked_ms = now_ms
             champion = self._registry.get(trial.model)
+            if champion is not None and champion.version == trial.candidate:
+                return self._end(trial.id, DeploymentState.PROMOTED, SYSTEM.name, "it was made champion by hand")
             if champion is None or champion.version != trial.stable:
                 now = champion.reference if champion else "none"
                 return self._end(

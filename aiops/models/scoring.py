@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
@@ -23,9 +23,11 @@ from aiops.core.errors import AiopsError, InvalidInput, LimitExceeded, NotFound,
 from aiops.core.model import Deployment, DeploymentState, Strategy
 from aiops.models.beside import Comparison, Pair
 from aiops.models.deployments import Deployments, served_by_candidate
-from aiops.models.detector_calls import Call, part_of, rows_of, run_together
+from aiops.models.detector_calls import Call, part_of, rows_of
 from aiops.models.loaded import Loaded, LoadedModels
-from aiops.models.microbatch import Load, MicroBatcher
+from aiops.models.microbatch import MicroBatcher
+from aiops.models.score_bill import ScoreBill
+from aiops.models.scored import Scored, ServingState, unscored
 from aiops.models.trial_record import TrialRecord
 from aiops.settings.models import ServingSettings
 
@@ -38,45 +40,6 @@ PROBE = 20
 """Every so many requests it is asked all the same."""
 PATIENCE = 10
 """A candidate is given so many times the latency objective, and at most half of the deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The answer for one series; arrays are [T].
-
-    ``served_by`` is ``stable``, ``candidate``, or empty where no version knows the series: then all is NaN.
-    """
-
-    series_id: str
-    served_by: str
-    reference: str
-    score: NDArray[np.float32]
-    expected: NDArray[np.float32]
-    lower: NDArray[np.float32]
-    upper: NDArray[np.float32]
-    terms: Mapping[str, NDArray[np.float32]]
-    threshold: float
-
-
-@dataclass(frozen=True, slots=True)
-class ServingState:
-    """References by model that serve, the workers of both, and counts since the start.
-
-    Attributes:
-        fallbacks: requests of which the champion answered a part in the candidate's stead.
-        shed: requests refused for want of room.
-        late: requests that were not scored in time.
-    """
-
-    champions: Mapping[str, str]
-    candidates: Mapping[str, str]
-    stable: Load
-    candidate: Load
-    series_stable: int
-    series_candidate: int
-    fallbacks: int
-    shed: int
-    late: int
 
 
 @dataclass(slots=True)
@@ -104,11 +67,14 @@ class ScoringService:
         models: LoadedModels,
         deployments: Deployments,
         settings: ServingSettings,
+        *,
+        bill: ScoreBill | None = None,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = models
         self._deployments = deployments
         self._settings = settings
+        self._bill = bill or ScoreBill()
         self._now = stopwatch
         self._stable: dict[str, Loaded] = {}
         self._trials: dict[str, _Trial] = {}
@@ -122,7 +88,7 @@ class ScoringService:
     def _batcher(self, name: str) -> MicroBatcher[Call, Scores]:
         chosen = self._settings
         return MicroBatcher(
-            run_together,
+            self._bill.timed,
             window_s=chosen.window_ms / 1000,
             most_size=chosen.max_series,
             most_waiting=chosen.max_waiting,
@@ -192,12 +158,23 @@ class ScoringService:
 
     # ---------------------------------------------------------------- scoring
 
-    def score(self, name: str, batch: Batch, *, version: str = "", deadline_s: float | None = None) -> list[Scored]:
+    def step_ms(self, name: str, version: str = "") -> int:
+        """The step of a model's series. Raises as :meth:`score`."""
+        return self._chosen(name, version)[0].state.step_ms
+
+    def series(self, name: str, version: str = "") -> tuple[str, ...]:
+        """Ids of the series that a model knows. Raises as :meth:`score`."""
+        return self._chosen(name, version)[0].state.series_ids
+
+    def score(
+        self, name: str, batch: Batch, *, version: str = "", deadline_s: float | None = None, by: str = ""
+    ) -> list[Scored]:
         """Scores of every series of the batch.
 
         Args:
             version: a version's number, instead of the champion and its candidate.
             deadline_s: seconds from now; by default the settings'.
+            by: the principal who pays.
 
         Raises:
             NotFound: there is no such model or version, or it has no champion.
@@ -223,7 +200,10 @@ class ScoringService:
                 raise InvalidInput(
                     f"{stable.reference} scores values every {stable.state.step_ms} ms, not every {batch.step_ms} ms."
                 )
-            return self._answer(stable, trial, batch, deadline)
+            self._bill.check(name, by)
+            found = self._answer(stable, trial, batch, deadline)
+            self._bill.book(stable.version, batch.values.size, by)
+            return found
         finally:
             self._hands.release()
 
@@ -251,7 +231,7 @@ class ScoringService:
             self._take(stable, STABLE, self._result(second, deadline), batch, rest, out)
         for row in range(len(batch)):
             if row not in out:
-                out[row] = _unknown(batch, row)
+                out[row] = unscored(batch, row)
         return [out[row] for row in range(len(batch))]
 
     def _tried(self, trial: _Trial, stable: Loaded, batch: Batch) -> list[int]:
@@ -360,8 +340,3 @@ class ScoringService:
             shed=count["shed"],
             late=count["late"],
         )
-
-
-def _unknown(batch: Batch, row: int) -> Scored:
-    nothing = np.full(batch.values.shape[1], np.nan, np.float32)
-    return Scored(batch.series_ids[row], "", "", nothing, nothing, nothing, nothing, {}, float("nan"))
