@@ -32,7 +32,7 @@ from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry, watch_list
 from aiops.incidents.watched import DetectionStatus, GroupStatus, WatchedGroup
 from aiops.models.serving import Scorer
-from aiops.models.training import Progress, Trainer
+from aiops.models.training import Progress, Request, Trainer
 from aiops.settings import DetectionSettings, IncidentSettings
 
 log = logging.getLogger(__name__)
@@ -222,15 +222,24 @@ class DetectionLoop:
         """Serve another version where a person has promoted it or rolled back to it."""
         self._champions.follow()
 
-    def train(self, now_ms: int, progress: Progress | None = None) -> int:
-        """Fit every group on its trailing window and put the result in service; returns the series now watched.
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models of all groups."""
+        return tuple(group.model for group in self.fleet.groups)
+
+    def train(
+        self, now_ms: int, progress: Progress | None = None, request: Request | None = None, model: str = ""
+    ) -> int:
+        """Fit every group, or that of ``model``, on its trailing window and put the result in service; returns the
+        series now watched.
 
         A group with no series of at least ``min_points`` is left as it is.
 
         Raises:
+            NotFound: no group has that model.
             TransientError: the source cannot be read, or the loop is stopping; what was in service stays.
         """
-        return self._training.train(now_ms, progress)
+        return self._training.train(now_ms, progress, request, model)
 
     def join_new(self, now_ms: int) -> int:
         """Fit the new series that have enough points, alone, and watch them too; returns how many joined."""
