@@ -196,6 +196,22 @@ class ResultType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class HistogramPoint:
+    """A native histogram of an answer.
+
+    Attributes:
+        ts: ms UTC.
+        buckets: those with counts, ascending: (which bounds are in it, lower bound, upper bound, count). The first is
+            0 for the upper one only, 1 for the lower one only, 3 for both, as in Prometheus' API.
+    """
+
+    ts: int
+    count: float
+    sum: float
+    buckets: tuple[tuple[int, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
     """What a PromQL query gives, local or remote.
 
@@ -214,3 +230,5 @@ class QueryResult:
     """True where the query itself orders the series (``sort``, ``topk``)."""
     samples_read: int = 0
     """Samples that our own engine read for it."""
+    histograms: tuple[tuple[Labels, tuple[HistogramPoint, ...]], ...] = ()
+    """Series of native histograms beside those of ``block``, which may have the same labels at other times."""

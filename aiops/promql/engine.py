@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,11 +15,11 @@ from aiops.core.errors import QueryError
 from aiops.core.ports import Clock, MetricQuerier, MetricReader, StreamedReader, system_clock
 from aiops.core.principal import Principal
 from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, ResultType, SampleBlock
+from aiops.promql import native_vectors
 from aiops.promql.context import Grid, Kernels, Notes, Source
 from aiops.promql.evaluate import Evaluator
 from aiops.promql.frame import Frame, Scalars, Value, Windows
 from aiops.promql.native import HistogramReader, refuse
-from aiops.promql.native_vectors import readable
 from aiops.promql.parse import TOO_DEEP, parse
 from aiops.promql.plan import Kind, Plan, Selector, walk
 from aiops.promql.results import Kept, KeptResults, joined, reach_ms
@@ -45,6 +46,7 @@ class PromqlEngine(MetricQuerier):
         self.clock = clock
         self._kernels: Kernels | None = None
         self._warming: threading.Thread | None = None
+        self._histograms = False
         self._kept = KeptResults(self.settings.result_cache_bytes) if self.settings.result_cache_bytes else None
 
     @property
@@ -72,10 +74,12 @@ class PromqlEngine(MetricQuerier):
         except Exception:
             log.exception("The PromQL kernels cannot be compiled; queries stay on NumPy.")
 
-    def limited(self, *, lookback_ms: int = 0, timeout_s: float = 0.0, afresh: bool = False) -> PromqlEngine:
+    def limited(
+        self, *, lookback_ms: int = 0, timeout_s: float = 0.0, afresh: bool = False, histograms: bool = False
+    ) -> PromqlEngine:
         """The same engine with another lookback and a shorter time-out; 0 keeps what is set.
 
-        ``afresh`` evaluates every step, whatever earlier answers hold.
+        ``afresh`` evaluates every step, whatever earlier answers hold; ``histograms`` lets an answer have native ones.
         """
         chosen = self.settings
         if lookback_ms:
@@ -84,6 +88,7 @@ class PromqlEngine(MetricQuerier):
             chosen = chosen.model_copy(update={"timeout_s": timeout_s})
         other = copy(self)
         other.settings = chosen
+        other._histograms = histograms
         if afresh:
             other._kept = None
         return other
@@ -109,7 +114,8 @@ class PromqlEngine(MetricQuerier):
             np.full(len(frame), time_ms, np.int64),
             frame.values[:, 0].copy(),
         )
-        return _result(ResultType.VECTOR, block, evaluator, ordered=frame.ordered)
+        result = _result(ResultType.VECTOR, block, evaluator, ordered=frame.ordered)
+        return self._with_histograms(result, evaluator, plan, grid)
 
     def range(self, query: str, start_ms: int, end_ms: int, step_ms: int, principal: Principal) -> QueryResult:
         if step_ms <= 0:
@@ -127,7 +133,8 @@ class PromqlEngine(MetricQuerier):
         if plan.kind not in (Kind.SCALAR, Kind.VECTOR):
             word = {Kind.MATRIX: "range vector", Kind.STRING: "string"}[plan.kind]
             raise QueryError(f'invalid expression type "{word}" for range query, must be Scalar or instant Vector')
-        frame, evaluators = self._steps(query, plan, Grid.between(start_ms, end_ms, step_ms), principal)
+        grid = Grid.between(start_ms, end_ms, step_ms)
+        frame, evaluators = self._steps(query, plan, grid, principal)
         order = sorted(range(len(frame)), key=frame.labels.__getitem__)
         frame = frame.take(np.array(order, np.int64))
         counts = frame.ok.sum(axis=1)
@@ -137,7 +144,17 @@ class PromqlEngine(MetricQuerier):
             np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)[np.nonzero(frame.ok)[1]],
             frame.values[frame.ok],
         )
-        return _result(ResultType.MATRIX, block, *evaluators)
+        result = _result(ResultType.MATRIX, block, *evaluators)
+        return self._with_histograms(result, evaluators[0], plan, grid) if len(evaluators) == 1 else result
+
+    def _with_histograms(self, result: QueryResult, evaluator: Evaluator, plan: Plan, grid: Grid) -> QueryResult:
+        if not self._histograms:
+            return result
+        found = native_vectors.vector(evaluator, plan, grid).series(grid.times)
+        if not found:
+            return result
+        notes = evaluator.notes
+        return replace(result, histograms=found, warnings=tuple(notes.warnings), infos=tuple(notes.infos))
 
     def _steps(self, query: str, plan: Plan, grid: Grid, principal: Principal) -> tuple[Frame, list[Evaluator]]:
         """A finished frame over all steps; those that an earlier answer holds are not evaluated again."""
@@ -182,7 +199,7 @@ class PromqlEngine(MetricQuerier):
         except RecursionError:
             raise QueryError(TOO_DEEP) from None
         if isinstance(self.reader, HistogramReader):
-            read = {id(one) for node in walk(plan) for one in readable(node)}
+            read = {id(one) for one in self._readable(plan)}
             nodes = [x for x in walk(plan) if isinstance(x, Selector) and x.matchers in source.hulls]
             nodes = [x for x in nodes if id(x) not in read]
             asked = [(x.matchers, source.hulls[x.matchers], x.start) for x in nodes]
@@ -193,15 +210,22 @@ class PromqlEngine(MetricQuerier):
         """Whether native histograms take part, of whose coming no version tells."""
         reader = self.reader
         return isinstance(reader, HistogramReader) and any(
-            reader.may_hold_histograms(one.matchers) for node in walk(plan) for one in readable(node)
+            reader.may_hold_histograms(one.matchers) for one in self._readable(plan)
         )
+
+    def _readable(self, plan: Plan) -> list[Selector]:
+        """Selectors whose native histograms are read where they stand."""
+        found = [one for node in walk(plan) for one in native_vectors.readable(node)]
+        return found + native_vectors.selectors_within(plan) if self._histograms else found
 
     @staticmethod
     def _value(evaluator: Evaluator, plan: Plan, grid: Grid) -> Value:
         try:
-            return evaluator.value(plan, grid)
+            value = evaluator.value(plan, grid)
         except RecursionError:
             raise QueryError(TOO_DEEP) from None
+        evaluator.check_time()
+        return value
 
     # -------------------------------------------------------------- series and labels
 

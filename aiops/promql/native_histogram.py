@@ -15,6 +15,8 @@ import numpy as np
 
 from aiops.promql.frame import Floats, Ints
 
+UPPER, LOWER, BOTH = 0, 1, 3
+"""Which bounds are in a bucket."""
 CUSTOM = -53
 """The schema of custom buckets."""
 _LARGEST = 1.7976931348623157e308
@@ -159,27 +161,35 @@ class FloatHistogram:
         full = np.isinf(upper) & np.isfinite(lower) & (lower < _LARGEST)
         return lower, np.where(full, _LARGEST, upper)
 
-    def buckets(self) -> tuple[Floats, Floats, Floats]:
-        """Lower bounds, upper bounds and counts of all buckets that have any, ascending.
-
-        The zero bucket, and the first custom one, begin or end at 0 where all values are of one sign.
-        """
+    def all_buckets(self) -> tuple[Ints, Floats, Floats, Floats]:
+        """Buckets that have counts, ascending: which bounds are in them (:class:`~aiops.core.series.HistogramPoint`),
+        lower bounds, upper bounds, counts."""
         if self.custom:
             some = self.positive.kept(self.positive.counts != 0)
             ends = np.array([-math.inf, *self.bounds, math.inf])
-            lower, upper = ends[some.index], ends[some.index + 1]
-            return np.where(np.isneginf(lower) & (upper > 0), 0.0, lower), upper, some.counts
+            return np.full(len(some.index), UPPER), ends[some.index], ends[some.index + 1], some.counts
         plus, minus = (side.kept(side.counts != 0) for side in (self.positive, self.negative))
         low, high = self._edges(plus.index)
         low_minus, high_minus = (edges[::-1] for edges in self._edges(minus.index))
         zero = np.array([self.zero_count]) if self.zero_count else np.empty(0)
-        begin = 0.0 if len(self.positive.index) and not len(self.negative.index) else -self.zero_threshold
-        end = 0.0 if len(self.negative.index) and not len(self.positive.index) else self.zero_threshold
         return (
-            np.concatenate([-high_minus, np.full(len(zero), begin), low]),
-            np.concatenate([-low_minus, np.full(len(zero), end), high]),
+            np.repeat([LOWER, BOTH, UPPER], [len(minus.index), len(zero), len(plus.index)]),
+            np.concatenate([-high_minus, np.full(len(zero), -self.zero_threshold), low]),
+            np.concatenate([-low_minus, np.full(len(zero), self.zero_threshold), high]),
             np.concatenate([minus.counts[::-1], zero, plus.counts]),
         )
+
+    def buckets(self) -> tuple[Floats, Floats, Floats]:
+        """Lower bounds, upper bounds and counts, for interpolation: the zero bucket, and the first custom one, begin
+        or end at 0 where all values are of one sign."""
+        rule, lower, upper, counts = self.all_buckets()
+        if self.custom:
+            return np.where(np.isneginf(lower) & (upper > 0), 0.0, lower), upper, counts
+        if len(self.positive.index) and not len(self.negative.index):
+            lower = np.where(rule == BOTH, 0.0, lower)
+        if len(self.negative.index) and not len(self.positive.index):
+            upper = np.where(rule == BOTH, 0.0, upper)
+        return lower, upper, counts
 
     def quantile(self, q: float) -> float:
         """By Prometheus' rules: between exponential bounds on a logarithmic scale, else on a linear one."""

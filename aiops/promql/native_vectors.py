@@ -7,20 +7,20 @@ and factors. A query that needs native histograms elsewhere is refused (``native
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aiops.core.errors import QueryError
-from aiops.core.series import METRIC_NAME, Labels
+from aiops.core.series import METRIC_NAME, HistogramPoint, Labels
 from aiops.promql.context import Grid
-from aiops.promql.frame import Bools, Floats, Frame, Ints, grouping, label_value
+from aiops.promql.frame import SAME_LABELS, Bools, Floats, Frame, Ints, grouping, label_value, without_name
 from aiops.promql.native import HistogramReader
 from aiops.promql.native_histogram import FloatHistogram, Hint, Incompatible
 from aiops.promql.native_message import decode
+from aiops.promql.native_windows import NativeSeries, extrapolated, total
 from aiops.promql.plan import Aggregation, Binary, Call, Kind, Paren, Plan, Selector, Unary, quote, unwrap
 from aiops.promql.windows import bounds
 
@@ -54,9 +54,27 @@ class HistogramVector:
                 ok[row, step] = True
         return Frame(list(self.labels), values, ok, np.ones(len(self.labels), bool)).compact()
 
+    def series(self, times: Ints) -> tuple[tuple[Labels, tuple[HistogramPoint, ...]], ...]:
+        """As an answer has them, without names that are dropped, by labels. Raises ``QueryError`` where two meet."""
+        found: dict[Labels, dict[int, FloatHistogram]] = {}
+        for labels, drop, cells in zip(self.labels, self.drop, self.cells, strict=True):
+            own = found.setdefault(without_name(labels) if drop else labels, {})
+            if own.keys() & cells.keys():
+                raise QueryError(SAME_LABELS, kind="execution")
+            own.update(cells)
+        return tuple(
+            (labels, tuple(_point(int(times[step]), one) for step, one in sorted(cells.items())))
+            for labels, cells in sorted(found.items())
+        )
+
     def mapped(self, change: Callable[[FloatHistogram, int], FloatHistogram]) -> HistogramVector:
         cells = [{step: change(one, step) for step, one in own.items()} for own in self.cells]
         return HistogramVector(self.labels, [True] * len(self.labels), cells)
+
+
+def _point(ts: int, one: FloatHistogram) -> HistogramPoint:
+    rows = zip(*(column.tolist() for column in one.all_buckets()), strict=True)
+    return HistogramPoint(ts, one.count, one.sum, tuple(rows))
 
 
 def selectors_within(plan: Plan) -> list[Selector]:
@@ -213,7 +231,7 @@ class _Vectors:
         for labels, own in held.items():
             live = [i for i, one in enumerate(own.values) if one is not None]
             ts, values = own.ts[live], [one for one in own.values if one is not None]
-            series = _Series(ts, values, _resets(values))
+            series = NativeSeries.of(ts, values)
             mixed = self.windows_with(floats.get(labels), ends, selector.range_ms)
             lo, hi = bounds(np.array([0, len(ts)]), ts, ends, selector.range_ms)
             cells = {}
@@ -242,15 +260,15 @@ class _Vectors:
         return np.asarray(hi[0] > lo[0])
 
     def window(
-        self, node: Call, own: _Series, a: int, b: int, end_ms: int, range_ms: int, labels: Labels
+        self, node: Call, own: NativeSeries, a: int, b: int, end_ms: int, range_ms: int, labels: Labels
     ) -> FloatHistogram | None:
         """The function over samples ``a`` to ``b - 1``; ``None`` where they are too few."""
         name, values = node.function, own.values
         if name == "last_over_time":
             return values[b - 1]
         if name in ("sum_over_time", "avg_over_time"):
-            total = _sum(values[a:b])
-            return total.scaled(1 / (b - a)) if name == "avg_over_time" else total
+            whole = total(values[a:b])
+            return whole.scaled(1 / (b - a)) if name == "avg_over_time" else whole
         if b - a < 2:
             return None
         counter = name in ("rate", "increase", "irate")
@@ -263,7 +281,7 @@ class _Vectors:
             last, before = values[b - 1], values[b - 2]
             change = last.scaled(1.0) if counter and own.resets[b - 1] else last.plus(before, -1.0)
             return change.scaled(1000 / int(own.ts[b - 1] - own.ts[b - 2])) if counter else change
-        return _extrapolated(own, a, b, end_ms, range_ms, counter=counter, per_second=name == "rate")
+        return extrapolated(own, a, b, end_ms, range_ms, counter=counter, per_second=name == "rate")
 
     def warn_of_mixture(self, labels: Labels, start: int) -> None:
         self.note(
@@ -276,57 +294,11 @@ class _Vectors:
         self.e.notes.add("warning", f"{message}{of} {quote(name)}" if name else message, start)
 
 
-@dataclass(frozen=True, slots=True)
-class _Series:
-    """Samples of one series, and before which of them the counter began anew."""
-
-    ts: Ints
-    values: list[FloatHistogram]
-    resets: list[bool]
-
-
 def _add(out: HistogramVector, labels: Labels, *, drop: bool, cells: dict[int, FloatHistogram]) -> None:
     if cells:
         out.labels.append(labels)
         out.drop.append(drop)
         out.cells.append(cells)
-
-
-def _resets(values: list[FloatHistogram]) -> list[bool]:
-    return [False, *(now.resets_after(before) for before, now in pairwise(values))]
-
-
-def _sum(values: Iterable[FloatHistogram]) -> FloatHistogram:
-    first, *rest = values
-    for one in rest:
-        first = first.plus(one)
-    return first
-
-
-def _extrapolated(
-    own: _Series, a: int, b: int, end_ms: int, range_ms: int, *, counter: bool, per_second: bool
-) -> FloatHistogram:
-    """``rate``, ``increase`` and ``delta`` as of floats; a counter is extrapolated to where its count was zero."""
-    values, first = own.values, own.values[a]
-    change = values[b - 1]
-    if not (counter and own.resets[a + 1]):
-        change = change.plus(first, -1.0)
-    if counter:
-        for i in range(a + 2, b):
-            if own.resets[i]:
-                change = change.plus(values[i - 1])
-        change = change.at_schema(min(one.schema for one in values[a:b]))
-    sampled = int(own.ts[b - 1] - own.ts[a]) / 1000
-    spacing = sampled / (b - a - 1)
-    to_start, to_end = (int(own.ts[a]) - end_ms + range_ms) / 1000, (end_ms - int(own.ts[b - 1])) / 1000
-    if to_start >= spacing * 1.1:
-        to_start = spacing / 2
-    if counter and change.count > 0 and first.count >= 0:
-        to_start = min(to_start, sampled * (first.count / change.count))
-    if to_end >= spacing * 1.1:
-        to_end = spacing / 2
-    factor = (sampled + to_start + to_end) / sampled
-    return change.scaled(factor / (range_ms / 1000) if per_second else factor)
 
 
 NUMBERS: dict[str, Callable[[FloatHistogram], float]] = {

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from aiops.core.series import QueryResult, ResultType
+from aiops.core.series import HistogramPoint, QueryResult, ResultType
 from aiops.promql.plan import number_text
 
 
@@ -30,13 +30,33 @@ def result_data(result: QueryResult, time_ms: int = 0) -> dict[str, Any]:
         rows = [
             {"metric": dict(labels), "value": [t, v]} for labels, t, v in zip(block.labels, times, texts, strict=True)
         ]
-        return {"resultType": "vector", "result": rows}
+        native = [
+            {"metric": dict(labels), "histogram": [seconds(p.ts), _histogram(p)]}
+            for labels, points in result.histograms
+            for p in points
+        ]
+        return {"resultType": "vector", "result": rows + native}
     offsets = block.offsets.tolist()
-    matrix = [
+    matrix: list[dict[str, Any]] = [
         {"metric": dict(labels), "values": [[t, v] for t, v in zip(times[a:b], texts[a:b], strict=True)]}
         for labels, a, b in zip(block.labels, offsets, offsets[1:], strict=False)
     ]
+    if result.histograms:
+        place = {labels: i for i, labels in enumerate(block.labels)}
+        for labels, points in result.histograms:
+            own = [[seconds(p.ts), _histogram(p)] for p in points]
+            if labels in place:
+                matrix[place[labels]]["histograms"] = own
+            else:
+                matrix.append({"metric": dict(labels), "histograms": own})
     return {"resultType": "matrix", "result": matrix}
+
+
+def _histogram(point: HistogramPoint) -> dict[str, Any]:
+    told: dict[str, Any] = {"count": value_text(point.count), "sum": value_text(point.sum)}
+    if point.buckets:
+        told["buckets"] = [[rule, *map(value_text, numbers)] for rule, *numbers in point.buckets]
+    return told
 
 
 def value_texts(values: NDArray[np.float64]) -> list[str]:

@@ -35,7 +35,7 @@ class OtlpSettings(Section):
     keep_identifying_resource_attributes: bool = False
     promote_scope_metadata: bool = False
     exponential_as_classic: bool = True
-    """Exponential histograms are stored as native ones, and as classic buckets as well, which PromQL reads here."""
+    """Exponential histograms are stored as native ones, and as classic buckets for those who ask ``_bucket``."""
     classic_scale: int = Field(2, ge=-4, le=4)
     """Their buckets lie at the powers of 2^(2^-scale): with 2, four for each doubling."""
     delta_max_streams: int = Field(100_000, ge=1)

@@ -7,6 +7,7 @@ linear), windows that begin on a sample, and counters near zero (only floats wer
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -17,6 +18,7 @@ from aiops.core.principal import LOCAL
 from aiops.core.series import Labels, NativeHistogram, labels_of
 from aiops.ingest.exponential import Exponential, Side
 from aiops.promql.engine import PromqlEngine
+from aiops.promql.wire import result_data
 from aiops.settings import StoreSettings
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
@@ -117,3 +119,36 @@ def test_same_answers(pair: tuple[PromqlEngine, Server], query: str) -> None:
     }
     assert len(theirs) >= 15
     assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.server("prometheus")
+@pytest.mark.parametrize(
+    "query",
+    ["h", "sum by (job) (h)", "sum(rate(h[2m]))", "increase(h[3m])", 'h{i="5"} offset 2m', "sum(h{i=~'[0-2]'})"],
+)
+def test_same_buckets(pair: tuple[PromqlEngine, Server], query: str) -> None:
+    """Answers that are histograms, bucket by bucket, in the form of the API."""
+    engine, server = pair
+    form = {"query": query, "start": 907.0, "end": END_S + 7, "step": 60}
+    answer = httpx.post(f"{server.url}/api/v1/query_range", data=form, trust_env=False).json()
+    assert answer["status"] == "success", answer
+    limited = engine.limited(histograms=True)
+    ours = result_data(limited.range(query, 907_000, round(END_S * 1000) + 7000, 60_000, LOCAL))
+
+    def points(data: dict[str, Any]) -> dict[Any, Any]:
+        return {
+            (tuple(sorted(one["metric"].items())), t): (
+                float(h["count"]), float(h["sum"]),
+                {(b[0], round(float(b[1]), 9), round(float(b[2]), 9)): float(b[3]) for b in h["buckets"]},
+            )
+            for one in data["result"]
+            for t, h in one["histograms"]
+        }  # fmt: skip
+
+    mine, theirs = points(ours), points(answer["data"])
+    assert len(theirs) >= 15
+    assert mine.keys() == theirs.keys()
+    for key, (count, total, buckets) in theirs.items():
+        assert mine[key][0] == pytest.approx(count, rel=1e-9)
+        assert mine[key][1] == pytest.approx(total, rel=1e-9)
+        assert mine[key][2] == pytest.approx(buckets, rel=1e-7, abs=1e-9)

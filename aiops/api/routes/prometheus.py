@@ -156,9 +156,7 @@ def _limited(engine: MetricQuerier, p: Parameters) -> MetricQuerier:
         if lookback or timeout:
             raise InvalidInput("lookback_delta and timeout cannot be set for this source.")
         return engine
-    if not (lookback or timeout or afresh):
-        return engine
-    return engine.limited(lookback_ms=lookback, timeout_s=timeout / 1000, afresh=afresh)
+    return engine.limited(lookback_ms=lookback, timeout_s=timeout / 1000, afresh=afresh, histograms=True)
 
 
 def _parsed(p: Parameters) -> Plan:

@@ -20,6 +20,7 @@ from aiops.ingest.exponential import Exponential, Side
 from aiops.promql.engine import PromqlEngine
 from aiops.promql.native_histogram import CUSTOM, Buckets, FloatHistogram, Hint, Incompatible
 from aiops.promql.native_message import decode
+from aiops.promql.wire import result_data
 from aiops.settings import PromqlSettings, StoreSettings
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
@@ -270,6 +271,28 @@ def test_answers_are_not_kept_beyond_what_comes(engine: PromqlEngine) -> None:
 def test_what_is_not_known_is_refused(engine: PromqlEngine, query: str) -> None:
     with pytest.raises(QueryError, match='"lat" has native histograms, which only functions of histograms read'):
         engine.instant(query, NOW, LOCAL)
+
+
+def test_an_answer_that_is_a_histogram_is_for_those_who_read_it(engine: PromqlEngine) -> None:
+    """The API does; rules, detection and answers to questions would have dropped it."""
+    api = engine.limited(histograms=True)
+    data = result_data(api.instant("sum without (zone) (rate(lat[5m])) * 60", NOW, LOCAL))
+    (row,) = data["result"]
+    assert row["metric"] == {"job": "shop"}
+    assert row["histogram"] == [
+        NOW // 1000, {"count": "16", "sum": "40", "buckets": [[0, "1", "2", "8"], [0, "2", "4", "8"]]}
+    ]  # fmt: skip
+    matrix = result_data(api.range("lat{zone='a'}", NOW - 60_000, NOW, 60_000, LOCAL))
+    (series,) = matrix["result"]
+    assert [(t, h["count"]) for t, h in series["histograms"]] == [(NOW // 1000 - 60, "72"), (NOW // 1000, "80")]
+    both = result_data(api.instant('{__name__=~"lat|lat_bucket"}', NOW, LOCAL))["result"]
+    assert [("value" in row, "histogram" in row) for row in both] == [(True, False)] * 2 + [(False, True)] * 2
+    other = labels_of({**dict(A), "__name__": "lat2"})
+    engine.reader.append(Collected(histograms=(native(other, NOW, 1),)))  # type: ignore[attr-defined]
+    with pytest.raises(QueryError, match="same labelset"):
+        api.instant('-{__name__=~"lat|lat2", zone="a"}', NOW, LOCAL)
+    with pytest.raises(QueryError, match="only functions of histograms read"):
+        api.instant("lat + lat", NOW, LOCAL)
 
 
 def test_more_than_may_be_loaded_is_refused() -> None:
