@@ -132,7 +132,7 @@ class DeploymentSettings(Section):
     """Share of the series to which the candidate may give no score where the stable version does."""
     max_error_share: float = Field(0.01, gt=0, lt=1)
     """Share of calls that may fail."""
-    min_precision: float = Field(0.2, gt=0, lt=1)
+    min_precision: float = Field(0.3, gt=0, lt=1)
     """Share of the candidate's marked anomalies that people must have found true."""
 
 

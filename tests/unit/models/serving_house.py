@@ -27,6 +27,7 @@ from aiops.store.state.deployments import DeploymentRepository
 STEP = 60_000
 START = 1_760_000_000_000 // STEP * STEP
 SERIES, STEPS = 24, 600
+THRESHOLD = 5.0
 IDS = tuple(f"series-{number}" for number in range(SERIES))
 
 
@@ -112,7 +113,7 @@ class House:
         self.told: list[tuple[str, str, str, Mapping[str, str]]] = []
         self.registry, self.repository = ground.registry, ground.repository
         self.settings = DeploymentSettings(**dict(deployment or {}))
-        self.models = LoadedModels(self.registry, detector_of, lambda s: np.full(len(s.series_ids), 8.0), 4)
+        self.models = LoadedModels(self.registry, detector_of, lambda s: np.full(len(s.series_ids), THRESHOLD), 4)
         self.blamed: list[Deployment] = []
         self.deployments = Deployments(
             self.repository,

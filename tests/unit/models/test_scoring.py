@@ -16,14 +16,9 @@ from aiops.core.model import DeploymentState, Strategy
 from aiops.models.deployments import share_of
 from aiops.models.detector_calls import Call, rows_of, run_together
 from aiops.models.loaded import Loaded
-from tests.unit.models.serving_house import IDS, START, STEP, STEPS, Ground, House, fusion, state, values
+from tests.unit.models.serving_house import IDS, START, STEP, STEPS, THRESHOLD, Ground, House, fusion, state, values
 
 LIVE = START + STEPS * STEP
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return Ground(tmp_path_factory.mktemp("ground"))
 
 
 @pytest.fixture
@@ -56,7 +51,7 @@ def test_scores_are_those_of_the_detector(house: House) -> None:
     for row, one in enumerate(found):
         np.testing.assert_array_equal(one.score, wanted.score[row])
         np.testing.assert_array_equal(one.lower, wanted.lower[row])
-        assert one.terms.keys() == wanted.terms.keys() and one.threshold == 8.0
+        assert one.terms.keys() == wanted.terms.keys() and one.threshold == THRESHOLD
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
