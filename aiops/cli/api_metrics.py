@@ -34,6 +34,8 @@ class ApiMetrics(MetricQuerier):
         found = self._get(
             "/api/v1/query_range", query=query, start=start_ms / 1000, end=end_ms / 1000, step=f"{step_ms / 1000}"
         )
+        if any("histograms" in one for one in found.get("result", ())):
+            raise QueryError(f"{query} gives native histograms; ask histogram_quantile() or its like of them.")
         try:
             rows = [
                 (

@@ -41,7 +41,7 @@ def query(
     if any(span.values()) and (time or not all(span.values())):
         raise InvalidInput("A range needs --start, --end and --step, and no --time.")
     try:
-        parse(expression)
+        parse(expression, step_ms=1000, range_ms=1000)  # for its form; what step() is the service knows
         with connect(settings_of(config, data_dir, url, api_key)) as api:
             if start:
                 answer = api.get("/api/v1/query_range", query=expression, **span)
@@ -79,10 +79,24 @@ def lines(data: Mapping[str, Any]) -> Iterator[str]:
     for row in result:
         name = _series(row["metric"])
         if kind == "vector":
-            yield f"{name} => {row['value'][1]} @[{row['value'][0]}]"
+            moment, value = row["value"] if "value" in row else row["histogram"]
+            yield f"{name} => {_shown(value)} @[{moment}]"
         else:
             yield f"{name} =>"
-            yield from (f"{value} @[{moment}]" for moment, value in row["values"])
+            points = sorted([*row.get("values", ()), *row.get("histograms", ())], key=lambda point: point[0])
+            yield from (f"{_shown(value)} @[{moment}]" for moment, value in points)
+
+
+def _shown(value: str | Mapping[str, Any]) -> str:
+    """A number, or a native histogram as Prometheus writes one: its count, sum and buckets."""
+    if isinstance(value, str):
+        return value
+    brackets = {0: "(]", 1: "[)", 2: "()", 3: "[]"}
+    buckets = [
+        f"{brackets[rule][0]}{low},{high}{brackets[rule][1]}:{count}"
+        for rule, low, high, count in value.get("buckets", ())
+    ]
+    return "{" + ", ".join([f"count:{value['count']}", f"sum:{value['sum']}", *buckets]) + "}"
 
 
 def _series(labels: Mapping[str, str]) -> str:

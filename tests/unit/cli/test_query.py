@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aiops.cli.app import run
 from aiops.core.ports import Collected
-from aiops.core.series import SampleBlock, labels_of
+from aiops.core.series import NativeHistogram, SampleBlock, labels_of
+from aiops.ingest.exponential import Exponential, Side
 from aiops.settings import StoreSettings
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.store import TelemetryStore
@@ -25,7 +27,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (labels_of({"__name__": "up", "job": job, "note": 'a"b'}), [NOW - 15_000, NOW], [1.0, 0.5])
         for job in ("a", "b")
     ]
-    store.append(Collected(samples=SampleBlock.build(rows)))
+    native = Exponential(0, 8, 20.0, 2, 0.5, Side(0, np.array([4])), Side(0, np.array([2]))).native(NOW)
+    held = NativeHistogram(labels_of({"__name__": "lat"}), NOW, native)
+    store.append(Collected(samples=SampleBlock.build(rows), histograms=(held,)))
     store.close()
     return tmp_path
 
@@ -46,6 +50,18 @@ def test_answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "might not be a counter" in shown.err
     assert run(["query", "1 + 1", "--time", "1764000000", *here]) == 0
     assert capsys.readouterr().out == "scalar: 2 @[1764000000]\n"
+
+
+def test_native_histograms_are_shown_whole(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = ["--data-dir", str(folder)]
+    one = "{count:8, sum:20, [-2,-1):2, [-0.5,0.5]:2, (1,2]:4}"
+    assert run(["query", "lat", "--time", "1764000000", *here]) == 0
+    assert capsys.readouterr().out == f"lat{{}} => {one} @[1764000000]\n"
+    arguments = ["--start", "1764000000", "--end", "1764000000", "--step", "15", *here]
+    assert run(["query", "lat or up{job='a'}", *arguments]) == 1
+    assert "only functions of histograms read" in capsys.readouterr().err
+    assert run(["query", "lat", *arguments]) == 0
+    assert capsys.readouterr().out.splitlines() == ["lat{} =>", f"{one} @[1764000000]"]
 
 
 def test_a_caret_stands_under_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
