@@ -28,7 +28,12 @@ _Decoder = Callable[[Any], Any]
 
 def dumps(value: object) -> str:
     """One line of ASCII JSON."""
-    return json.dumps(to_json(value), separators=(",", ":"), allow_nan=False)
+    return text_of(to_json(value))
+
+
+def text_of(plain: Any) -> str:
+    """One line of ASCII JSON of what :func:`to_json` gave."""
+    return json.dumps(plain, separators=(",", ":"), allow_nan=False)
 
 
 def loads(cls: type[T], text: str) -> T:

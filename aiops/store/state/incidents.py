@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Select, delete, func, select, text
 from sqlalchemy.orm import Session
 
-from aiops.core.incident import DeliveryStatus, Incident, IncidentStatus, Notification
+from aiops.core.incident import (
+    DeliveryStatus,
+    Incident,
+    IncidentSignal,
+    IncidentStatus,
+    Notification,
+    TimelineEntry,
+)
 from aiops.store.state import codec
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.tables import IncidentAlertRow, IncidentRow, OutboxRow
 
+FORMS = 20_000
+"""Signals and timeline entries of which the stored form is kept; each entry holds its object, so ids stay theirs."""
 ACTIVE = (IncidentStatus.OPEN.value, IncidentStatus.ACKNOWLEDGED.value)
 
 # One statement, so that two services never get the same number; both databases know this form.
@@ -26,6 +36,7 @@ class IncidentRepository:
 
     def __init__(self, database: StateDatabase) -> None:
         self._database = database
+        self._forms: dict[int, tuple[object, object]] = {}
 
     def save(self, incident: Incident, notifications: Sequence[Notification] = ()) -> None:
         """Insert or replace an incident and queue what receivers are told of it, in one transaction.
@@ -97,21 +108,38 @@ class IncidentRepository:
             bodies = session.scalars(query).all()
         return tuple(codec.loads(Incident, body) for body in bodies)
 
-    @staticmethod
-    def _put(session: Session, incident: Incident) -> None:
+    def _put(self, session: Session, incident: Incident) -> None:
         session.merge(
             IncidentRow(
                 id=incident.id,
                 status=incident.status.value,
                 opened_ms=incident.opened_ms,
                 updated_ms=incident.updated_ms,
-                body=codec.dumps(incident),
+                body=self._body(incident),
             )
         )
         session.flush()
-        session.execute(delete(IncidentAlertRow).where(IncidentAlertRow.incident_id == incident.id))
-        for fingerprint in dict.fromkeys(signal.alert.fingerprint for signal in incident.signals):
-            session.add(IncidentAlertRow(fingerprint=fingerprint, incident_id=incident.id))
+        known = select(IncidentAlertRow.fingerprint).where(IncidentAlertRow.incident_id == incident.id)
+        before, after = set(session.scalars(known)), {signal.alert.fingerprint for signal in incident.signals}
+        if gone := before - after:
+            ours = IncidentAlertRow.incident_id == incident.id
+            session.execute(delete(IncidentAlertRow).where(ours, IncidentAlertRow.fingerprint.in_(gone)))
+        session.add_all(IncidentAlertRow(fingerprint=f, incident_id=incident.id) for f in sorted(after - before))
+
+    def _body(self, incident: Incident) -> str:
+        """As :func:`codec.dumps`; signals and timeline entries, which stay as they are, are put in form only once."""
+        plain = codec.to_json(replace(incident, signals=(), timeline=()))
+        plain["signals"] = [self._form(signal) for signal in incident.signals]
+        plain["timeline"] = [self._form(entry) for entry in incident.timeline]
+        return codec.text_of(plain)
+
+    def _form(self, part: IncidentSignal | TimelineEntry) -> object:
+        kept = self._forms.get(id(part))
+        if kept is None or kept[0] is not part:
+            if len(self._forms) >= FORMS:
+                self._forms.clear()
+            kept = self._forms[id(part)] = (part, codec.to_json(part))
+        return kept[1]
 
 
 def queue(session: Session, notifications: Sequence[Notification]) -> None:
