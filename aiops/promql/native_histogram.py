@@ -117,6 +117,8 @@ class FloatHistogram:
 
     def with_zero(self, threshold: float) -> FloatHistogram:
         """With a zero bucket at least that wide: wider where the threshold would cut a bucket that has counts."""
+        if threshold == self.zero_threshold:
+            return self
         wide = threshold
         while True:
             before = wide
