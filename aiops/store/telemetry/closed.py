@@ -43,7 +43,7 @@ class ClosedSamples:
         self.scanner = Scanner(database, index, partitions)
         self.count = 0
         self._vacuum = Vacuum(database, partitions)
-        self._compaction = Compaction(database, partitions, self.scanner, self._vacuum.days)
+        self._compaction = Compaction(database, partitions, self.scanner, self._vacuum.deleted)
         self.rollups = Rollups(database, index, partitions, self.scanner)
 
     def load(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -133,12 +133,10 @@ class ClosedSamples:
     def compact(self) -> bool:
         """Turn rows of one block into chunks, make a day's rollups or give space back. True when more may be to do."""
         open_from = self.open_from()
-        return (
-            self._compaction.step(open_from)
-            or self.rollups.step(open_from)
-            or self._compaction.pack_open(open_from)
-            or self._vacuum.step()
-        )
+        more = self._compaction.step(open_from) or self.rollups.step(open_from) or self._compaction.pack_open(open_from)
+        if not more:
+            self._vacuum.step()
+        return more
 
     def drop_before(self, tx: Transaction, cutoff_ms: int) -> int:
         """Drop whole days (and open blocks) that ended before ``cutoff_ms``; returns tables dropped."""

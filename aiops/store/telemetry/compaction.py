@@ -8,6 +8,7 @@ The open block is packed likewise each time that its rows have come to be as man
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import duckdb
@@ -47,13 +48,15 @@ class _Work:
 
 
 class Compaction:
-    """Compacts one database. For the writer thread only. ``loose`` takes the days of which it deleted chunks."""
+    """Compacts one database. For the writer thread only. ``deleted`` is told of which day chunks went."""
 
-    def __init__(self, database: TelemetryDatabase, partitions: Partitions, scanner: Scanner, loose: set[int]) -> None:
+    def __init__(
+        self, database: TelemetryDatabase, partitions: Partitions, scanner: Scanner, deleted: Callable[[int], None]
+    ) -> None:
         self._database = database
         self._partitions = partitions
         self._scanner = scanner
-        self._loose = loose
+        self._deleted = deleted
         self._waiting: dict[int, int] = {}
         self._open_rows: dict[int, int] = {}
         self._looked_ms = 0
@@ -140,7 +143,7 @@ class Compaction:
         chunk_rows.write(tx.con, chunks, clocks, made, first)
         tx.on_commit.append(lambda: self._partitions.added("chunks", day))
         tx.on_commit.append(lambda: self._partitions.added("clocks", day))
-        self._loose.add(day)
+        self._deleted(day)
         return True
 
     def _new_tables(self, tx: Transaction) -> None:
@@ -253,7 +256,7 @@ class Compaction:
             for kind, number in gone:
                 self._partitions.dropped(kind, number)
             self._scanner.blocks.drop(work.block)
-            self._loose.add(day)
+            self._deleted(day)
             self._waiting.pop(work.block, None)
 
         tx.on_commit.append(committed)

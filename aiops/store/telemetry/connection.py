@@ -15,9 +15,13 @@ from aiops.store.telemetry.encryption import StoreKey, extension_path, key_of
 CATALOG = "telemetry"
 """Name of an attached file; a plain one is opened directly and bears its own."""
 CHECKPOINT_AT = "64MB"
-BLOCK_SIZE = 32_768
-"""Bytes a block of a new file. A table takes whole blocks, and there are several tables a day: DuckDB's own 256 KiB
-would make a small store several times larger than what is in it. A file keeps the size that it was made with."""
+NEW_FILE: dict[str, str | bool | int | float | list[str]] = {
+    "default_block_size": 16_384,
+    "storage_compatibility_version": "v1.4.0",
+}
+"""How a new file is laid out; an older one keeps what it was made with. A table takes whole blocks and there are
+several tables a day: DuckDB's own 256 KiB would make a small store several times larger than what is in it. The
+versions before 1.1 take 3 kB of statistics a column, and those before 1.3 pack strings less."""
 
 
 def open_file(path: Path | None, settings: StoreSettings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -32,7 +36,7 @@ def open_file(path: Path | None, settings: StoreSettings, *, read_only: bool = F
         "memory_limit": settings.memory_limit,
         "threads": settings.threads,
         "checkpoint_threshold": CHECKPOINT_AT,
-        "default_block_size": BLOCK_SIZE,
+        **NEW_FILE,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "python_enable_replacements": False,

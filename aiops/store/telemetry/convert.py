@@ -10,7 +10,7 @@ import duckdb
 from aiops.core.errors import ConfigError, Conflict, PermanentError
 from aiops.core.ports import Clock, system_clock
 from aiops.settings import StoreSettings
-from aiops.store.telemetry.connection import BLOCK_SIZE, CATALOG
+from aiops.store.telemetry.connection import CATALOG, NEW_FILE
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.encryption import extension_path, key_of
 from aiops.store.telemetry.manifest import sync_folder
@@ -43,11 +43,8 @@ def encrypt(path: Path, settings: StoreSettings, clock: Clock = system_clock) ->
     fresh = path.with_name(f".{path.name}.encrypting")
     fresh.unlink(missing_ok=True)
     con = duckdb.connect(
-        ":memory:",
-        config={
-            "autoinstall_known_extensions": False, "threads": settings.threads, "default_block_size": BLOCK_SIZE,
-        },
-    )  # fmt: skip
+        ":memory:", config={"autoinstall_known_extensions": False, "threads": settings.threads, **NEW_FILE}
+    )
     try:
         con.execute(f"LOAD '{_quoted(extension_path())}'")
         con.execute(f"ATTACH '{_quoted(path)}' AS old (READ_ONLY)")

@@ -31,6 +31,8 @@ GROUP_LIMIT = 256
 """Jobs in one transaction at most, so that a flood cannot starve the first one of its answer."""
 FOR_EVER = -(1 << 62)
 IDLE_S = 0.25
+IDLE_LOG_BYTES = 1 << 20
+"""A longer log is moved into the file at an idle time."""
 MAINTAIN_AGAIN_S = 5.0
 """After maintenance failed it is tried again so much later."""
 LAST_BYTES = 8 << 20
@@ -94,6 +96,8 @@ class TelemetryDatabase:
         self._lacked_room = False
         self.damage = ""
         """What is wrong with the file on the disk, once a read or the maintenance met it."""
+        self.checkpoint_due = False
+        """Set by idle work that freed blocks, on the writer thread."""
         self._written = False
         self._maintain_from = 0.0
         if self.path is not None:
@@ -305,6 +309,7 @@ class TelemetryDatabase:
             raise
         for after in tx.on_commit:
             after()
+        self._written = True
         return result
 
     def _run(self) -> None:
@@ -379,7 +384,9 @@ class TelemetryDatabase:
         try:
             for work in self._idle:
                 more = work() or more
-            if self._written and not more and not self._holds and self.log_bytes() > 1 << 20:
+            much = self.checkpoint_due or (self._written and self.log_bytes() > IDLE_LOG_BYTES)
+            if much and not more and not self._holds:
+                self.checkpoint_due = False
                 self._con.execute("CHECKPOINT")
             self._written = more
         except Exception as error:  # noqa: BLE001 - the writer's loop boundary

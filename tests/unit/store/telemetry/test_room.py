@@ -11,7 +11,7 @@ import numpy as np
 from aiops.core.series import SampleBlock
 from aiops.store.telemetry import compaction
 from aiops.store.telemetry.codec import CODECS
-from aiops.store.telemetry.connection import BLOCK_SIZE
+from aiops.store.telemetry.connection import NEW_FILE
 from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS
 from aiops.store.telemetry.spill import LOADED_QUIET_MS
 from aiops.store.telemetry.store import TelemetryStore
@@ -136,6 +136,33 @@ def test_chunks_that_were_merged_anew_are_given_back(opened: Callable[..., Telem
     assert dead_rows(store, DAY) == 0
 
 
+def test_free_blocks_before_used_ones_are_given_back(
+    opened: Callable[..., TelemetryStore], clock: Hands, tmp_path: Path
+) -> None:
+    store = opened()
+    assert CODECS.compiled(wait=True) is not None
+    for day in (DAY - 1, DAY):
+        put(store, counters(day * DAY_MS, series=400, samples=2000))
+        store.flush()
+        store.database.checkpoint()
+    before, full = everything(store), on_disk(tmp_path)
+    store.database.write(lambda tx, _payloads: [store._stored.drop_before(tx, DAY * DAY_MS)], None)
+    store.database.checkpoint()
+    kept = {labels: [(ts, bits) for ts, bits in rows if ts >= DAY * DAY_MS] for labels, rows in before.items()}
+
+    def smaller() -> bool:
+        clock.now += 60_000
+        time.sleep(0.3)
+        return on_disk(tmp_path) < 0.75 * full
+
+    assert until(smaller)
+    assert everything(store) == kept
+    store = opened()
+    assert everything(store) == kept
+
+
 def test_a_new_file_has_small_blocks(store: TelemetryStore) -> None:
     with store.database.read() as con:
-        assert con.execute("SELECT block_size FROM pragma_database_size()").fetchall() == [(BLOCK_SIZE,)]
+        assert con.execute("SELECT block_size FROM pragma_database_size()").fetchall() == [
+            (NEW_FILE["default_block_size"],)
+        ]
