@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cramjam
 import numpy as np
+from numpy.typing import NDArray
 
 LE = ("0.1", "0.5", "1", "5", "+Inf")
 SHARDS = 8
@@ -54,9 +55,19 @@ def _labels(pairs: dict[str, str]) -> bytes:
 
 
 def _samples(times: Sequence[int], values: Sequence[float]) -> bytes:
-    return b"".join(
-        _chunk(2, b"\x09" + struct.pack("<d", v) + b"\x10" + _varint(t)) for t, v in zip(times, values, strict=True)
-    )
+    """Sample messages; all times take as many bytes, as any two of this century do."""
+    stamps = _stamps(tuple(times))
+    rows = np.empty((len(times), 12 + stamps.shape[1]), np.uint8)
+    rows[:, :3] = 0x12, 10 + stamps.shape[1], 0x09
+    rows[:, 3:11] = np.asarray(values, "<f8").view(np.uint8).reshape(-1, 8)
+    rows[:, 11] = 0x10
+    rows[:, 12:] = stamps
+    return rows.tobytes()
+
+
+@lru_cache(maxsize=1024)
+def _stamps(times: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.array([list(_varint(t)) for t in times], np.uint8)
 
 
 def _body(series: Iterator[bytes]) -> bytes:
@@ -99,10 +110,7 @@ def _in_time(heads: list[bytes], times: Sequence[Any], values: Sequence[Any]) ->
         for first in range(0, len(heads), 1000):
             part = range(first, min(first + 1000, len(heads)))
             bodies.append(
-                _body(
-                    heads[i] + _samples(times[i][a : a + width].tolist(), values[i][a : a + width].tolist())
-                    for i in part
-                )
+                _body(heads[i] + _samples(times[i][a : a + width].tolist(), values[i][a : a + width]) for i in part)
             )
     return bodies
 
