@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from aiops.core.anomaly import Anomaly
 from aiops.core.errors import AiopsError
 from aiops.core.ports import Clock
+from aiops.incidents.checkpointing import StateKeeper
 from aiops.incidents.fleet import Fleet
 from aiops.incidents.watched import WARM_UP_STEPS, WatchedGroup
 from aiops.models.registry import ModelRegistry
@@ -20,13 +21,20 @@ class Champions:
     """Puts the registry's champions in service.
 
     Args:
+        keeper: what a version became in service, taken up in its place.
         open_anomalies: the episodes that were open when the process before this one stopped.
     """
 
     def __init__(
-        self, fleet: Fleet, registry: ModelRegistry, open_anomalies: Callable[[], Sequence[Anomaly]], clock: Clock
+        self,
+        fleet: Fleet,
+        registry: ModelRegistry,
+        keeper: StateKeeper,
+        open_anomalies: Callable[[], Sequence[Anomaly]],
+        clock: Clock,
     ) -> None:
         self._fleet = fleet
+        self._keeper = keeper
         self._registry = registry
         self._open_anomalies = open_anomalies
         self._clock = clock
@@ -38,6 +46,7 @@ class Champions:
             fleet.ledger = fleet.memory.ledger(fleet.ledger.per_day, now)
             for group in fleet.groups:
                 group.ledger = fleet.ledger
+                fleet.recall(group)
         found = [self._serve(group) for group in fleet.groups]
         for group in fleet.groups:
             group.take_live(fleet.memory.live(group.model, [one.id for one in group.series], now))
@@ -66,18 +75,15 @@ class Champions:
             return False
         if served is None or served.state.step_ms != group.step_ms:
             return False
-        late = fleet.memory.joined(group.model, served.reference)
+        kept = self._keeper.newest(group, served.reference, served.state)
+        state, last_ms = (served.state, served.last_ms) if kept is None else (kept.state, kept.last_ms)
         with fleet.stepping:
             first = group.judge is None
-            state = served.state
-            group.joined = set()
-            if late is not None and late.step_ms == state.step_ms and set(late.arrays) == set(state.arrays):
-                state, group.joined = state.concat(late), set(late.series_ids)
             if not group.install(state, fleet.beside(group)):
                 return False
-            fleet.scorer.serve(group.model, state, served.reference, served.last_ms)
+            fleet.scorer.serve(group.model, state, served.reference, last_ms)
             closed = fleet.closed(group, self._clock())
-            group.last_ms = max(served.last_ms, closed - WARM_UP_STEPS * group.step_ms)
+            group.last_ms = max(last_ms, closed - WARM_UP_STEPS * group.step_ms)
             if first:
                 group.present, group.judged_ms = group.entries, closed - group.step_ms
                 group.take_up(self._open_anomalies())

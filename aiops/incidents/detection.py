@@ -18,11 +18,14 @@ from aiops.core.anomaly import Anomaly, Batch, Mark, Scores
 from aiops.core.errors import ConfigError, Forbidden, TransientError
 from aiops.core.incident import Alert
 from aiops.core.ports import AnomalySink, Clock, MetricQuerier, system_clock
+from aiops.core.watching import Discover
 from aiops.incidents.champions import Champions
+from aiops.incidents.checkpointing import StateKeeper
 from aiops.incidents.episodes import Narrow, alert_of
 from aiops.incidents.feedback import HALF_LIFE_MS, offsets
 from aiops.incidents.fill_watch import FillWatch
 from aiops.incidents.fleet import Fleet
+from aiops.incidents.found_entries import FoundEntries
 from aiops.incidents.group_training import GroupTraining
 from aiops.incidents.ledger import Ledger
 from aiops.incidents.memory import Documents, Memory
@@ -31,6 +34,7 @@ from aiops.incidents.source_load import BudgetedQuerier
 from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry, watch_list
 from aiops.incidents.watched import DetectionStatus, GroupStatus, WatchedGroup
+from aiops.models.checkpoints import Checkpoints
 from aiops.models.serving import Scorer
 from aiops.models.training import Progress, Request, Trainer
 from aiops.settings import DetectionSettings, IncidentSettings
@@ -73,6 +77,8 @@ class DetectionLoop:
         watch: instead of the settings' list.
         lag_ms: wait after a step's close for late samples; by default a quarter of the step, at most 5 s.
         marks: people's judgements, which move thresholds.
+        checkpoints: where states in service are kept, so that series that joined outlive a restart.
+        discover: what the source has that is worth watching beside the default list.
     """
 
     def __init__(
@@ -90,6 +96,8 @@ class DetectionLoop:
         watch: Sequence[WatchEntry] | None = None,
         lag_ms: int | None = None,
         marks: MarkSource | None = None,
+        checkpoints: Checkpoints | None = None,
+        discover: Discover | None = None,
     ) -> None:
         entries = watch_list(settings) if watch is None else tuple(watch)
         if len({(e.step_ms, e.metric) for e in entries}) != len(entries):
@@ -122,9 +130,22 @@ class DetectionLoop:
             for step in sorted({entry.step_ms for entry in entries})
         ]
         memory = Memory(repository)
-        self.fleet = Fleet(groups, ledger, memory, scorer, querier, settings.max_series, clock, lag_ms)
-        self._training = GroupTraining(self.fleet, trainer, policy, settings, self._stop)
-        self._champions = Champions(self.fleet, trainer.registry, repository.open_anomalies, clock)
+        self.fleet = Fleet(
+            groups,
+            ledger,
+            memory,
+            scorer,
+            querier,
+            settings.max_series,
+            clock,
+            lag_ms,
+            discover,
+            FoundEntries(repository),
+            settings.watch_found,
+        )
+        self.keeper = StateKeeper(self.fleet, policy, trainer.registry, checkpoints)
+        self._training = GroupTraining(self.fleet, trainer, policy, settings, self.keeper, self._stop)
+        self._champions = Champions(self.fleet, trainer.registry, self.keeper, repository.open_anomalies, clock)
 
     # ---------------------------------------------------------------- state
 

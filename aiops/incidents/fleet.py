@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from aiops.core.errors import AiopsError, QueryError
 from aiops.core.ports import Clock, MetricQuerier
 from aiops.core.series import Labels
+from aiops.core.watching import Discover
+from aiops.incidents.found_entries import FoundEntries
 from aiops.incidents.ledger import Ledger
+from aiops.incidents.measures import measure_entries
 from aiops.incidents.memory import Memory
 from aiops.incidents.presence import targets_up
 from aiops.incidents.readings import Reader, Readings
@@ -19,6 +22,9 @@ from aiops.models.serving import Scorer
 from aiops.models.training import Progress, silent
 
 log = logging.getLogger(__name__)
+
+LOOK_MS = 600_000
+"""How often it is asked what the source has that is worth watching."""
 
 
 class Fleet:
@@ -43,6 +49,9 @@ class Fleet:
         max_series: int,
         clock: Clock,
         lag_ms: int | None = None,
+        discover: Discover | None = None,
+        found: FoundEntries | None = None,
+        most_found: int = 0,
     ) -> None:
         self.groups = tuple(groups)
         self.ledger = ledger
@@ -55,6 +64,8 @@ class Fleet:
         self._max_series = max_series
         self._clock = clock
         self._lag_ms = lag_ms
+        self._discover, self._found, self._most_found = discover, found, most_found
+        self._found_ms: dict[str, int] = {}
         for group in self.groups:
             group.target = self._target
 
@@ -75,6 +86,9 @@ class Fleet:
     def beside(self, apart: WatchedGroup) -> int:
         """Series watched in the other groups."""
         return sum(len(group.series) for group in self.groups if group is not apart)
+
+    def now(self) -> int:
+        return self._clock()
 
     def lag(self, group: WatchedGroup) -> int:
         """How long after a step's close late samples are waited for, in ms."""
@@ -114,14 +128,33 @@ class Fleet:
                 self.refused[entry.name] = str(error)
         return out
 
-    def add_rules(self, group: WatchedGroup, now_ms: int) -> None:
-        """Watch the recording rules whose results the source has now."""
+    def look_for_more(self, group: WatchedGroup, now_ms: int) -> None:
+        """Watch the recording rules whose results the source has now and, once in a while, what else is found in it.
+
+        Raises:
+            TransientError: the source cannot be read.
+        """
         if not group.follows_rules:
             return
         known = {entry.name for entry in group.entries}
         recorded = rule_entries(self.reader.recorded(now_ms), group.step_ms)
-        with self.stepping:
-            group.entries += tuple(entry for entry in recorded if entry.name not in known)
+        fresh = tuple(entry for entry in recorded if entry.name not in known)
+        if self._discover is not None and now_ms - self._found_ms.get(group.model, -LOOK_MS) >= LOOK_MS:
+            kept = sum(entry.found for entry in group.entries)
+            measures, all_known = self._discover(), (*group.entries, *fresh)
+            fresh += measure_entries(measures, all_known, group.step_ms, self._most_found - kept)
+            self._found_ms[group.model] = now_ms
+        if fresh:
+            with self.stepping:
+                group.entries += fresh
+            if self._found is not None:
+                self._found.save(group.model, [entry for entry in group.entries if entry.found])
+
+    def recall(self, group: WatchedGroup) -> None:
+        """Know again what an earlier process found in the source."""
+        if group.follows_rules and self._found is not None:
+            known = {entry.name for entry in group.entries}
+            group.entries += tuple(e for e in self._found.load(group.model) if e.name not in known)
 
     def share_budget(self) -> None:
         """Give each group its part of what is left of the false alarms of the day."""

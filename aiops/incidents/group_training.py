@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aiops.core.anomaly import Batch
 from aiops.core.errors import NotFound, TransientError
+from aiops.incidents.checkpointing import StateKeeper
 from aiops.incidents.fleet import Fleet
 from aiops.incidents.habits import habits
 from aiops.incidents.readings import together
@@ -31,13 +32,21 @@ class GroupTraining:
     """Fits groups and puts the result in service, off the loop's thread.
 
     Args:
+        keeper: keeps what serves when series have joined it.
         stopping: set where a training in hand is to be given up at its next part.
     """
 
     def __init__(
-        self, fleet: Fleet, trainer: Trainer, policy: Policy, settings: DetectionSettings, stopping: threading.Event
+        self,
+        fleet: Fleet,
+        trainer: Trainer,
+        policy: Policy,
+        settings: DetectionSettings,
+        keeper: StateKeeper,
+        stopping: threading.Event,
     ) -> None:
         self._fleet = fleet
+        self._keeper = keeper
         self._trainer = trainer
         self._calibrator = Calibrator(policy.min_duration_steps, policy.resolve_after_steps)
         self._settings = settings
@@ -95,8 +104,6 @@ class GroupTraining:
             fleet.scorer.serve(group.model, trained.state, trained.reference, trained.end_ms)
             group.install(trained.state, fleet.beside(group))
             group.last_ms, group.judged_ms = trained.end_ms, max(group.judged_ms, trained.end_ms)
-            group.joined = set()
-        fleet.memory.forget_joined(group.model)
         fleet.share_budget()
 
     def _window_of(
@@ -111,7 +118,7 @@ class GroupTraining:
         fleet = self._fleet
         report(0.0, "looking for metrics to watch")
         end, start = self._window(group, now_ms)
-        fleet.add_rules(group, now_ms)
+        fleet.look_for_more(group, now_ms)
         present = fleet.reader.existing(group.entries, now_ms)
         readings = fleet.read(group, present, start, end, lambda share, text: report(0.3 * share, text))
         ids, warming = ripe(readings, self._settings.min_points)
@@ -132,7 +139,7 @@ class GroupTraining:
 
     def _join(self, group: WatchedGroup, now_ms: int) -> int:
         fleet = self._fleet
-        fleet.add_rules(group, now_ms)
+        fleet.look_for_more(group, now_ms)
         present = fleet.reader.existing(group.entries, now_ms)
         with fleet.stepping:
             group.present = present
@@ -149,12 +156,9 @@ class GroupTraining:
                 group.warming[key] = now_ms + self._settings.min_points * group.step_ms // 4
             if state is None:
                 return 0
-            everything = fleet.scorer.join(group.model, state)
-            group.install(everything, fleet.beside(group))
-            group.joined |= set(ids)
-            late = everything.select(sorted(group.joined))
-            fleet.memory.save_joined(group.model, fleet.reference(group), late)
-            return len(ids)
+            group.install(fleet.scorer.join(group.model, state), fleet.beside(group))
+        self._keeper.keep(group, f"{len(ids)} series joined")
+        return len(ids)
 
     def _window(self, group: WatchedGroup, now_ms: int) -> tuple[int, int]:
         """End and start of the training window."""

@@ -1,4 +1,4 @@
-"""What the detection loop keeps over restarts beside its episodes: the ledger, live counts, series that joined late."""
+"""What the detection loop keeps over restarts beside its episodes: the ledger and live counts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aiops.core.anomaly import State
-from aiops.core.errors import InvalidInput
 from aiops.incidents.drift import MEMORY_MS, Live, faded
 from aiops.incidents.ledger import Ledger
-from aiops.models import artifacts
 
 log = logging.getLogger(__name__)
 
@@ -67,25 +64,6 @@ class Memory:
             mine, theirs = np.array(rows).T
             out[:, mine] = counts[:, theirs]
         return faded(Live(*out), float(np.exp(-age_ms / MEMORY_MS)))
-
-    def save_joined(self, model: str, reference: str, state: State) -> None:
-        """The series that joined a version after its training."""
-        data = base64.b64encode(artifacts.dumps(state)).decode("ascii")
-        self._documents.save_documents({f"joined:{model}": json.dumps({"reference": reference, "state": data})})
-
-    def joined(self, model: str, reference: str) -> State | None:
-        """The series that joined that very version, if any."""
-        kept = self._read(f"joined:{model}")
-        if kept.get("reference") != reference:
-            return None
-        try:
-            return artifacts.loads(base64.b64decode(kept["state"]))
-        except (KeyError, TypeError, ValueError, InvalidInput) as error:
-            log.warning("the series that joined %s cannot be read: %s", reference, error)
-            return None
-
-    def forget_joined(self, model: str) -> None:
-        self._documents.save_documents({f"joined:{model}": ""})
 
     def _read(self, name: str) -> dict[str, Any]:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,22 @@ class DetectionStatus:
     """What is asked of the user's own source, beside the budget; empty where the store is asked."""
 
 
+class Beside(Protocol):
+    """A candidate that scores beside the model in service."""
+
+    def tails(self, state: State) -> State:
+        """A state whose calibration is of the version that decides on each series."""
+        ...
+
+    def step(self, tick: Batch, stable: Callable[[], Scores], judged: bool) -> Scores:
+        """The scores that decide, of a step that the stable version scores when called."""
+        ...
+
+    def reference(self, series_id: str, stable: str) -> str:
+        """The version that decided on a series in the last step."""
+        ...
+
+
 @dataclass
 class WatchedGroup:
     """Not thread-safe; sizes may be read from other threads.
@@ -62,8 +80,8 @@ class WatchedGroup:
         judged_ms: the step judged last; steps up to it only move a fresh state on.
         warming: series id to the time at which to look again whether it has enough points.
         follows_rules: the results of the user's recording rules are watched beside the entries.
-        joined: series that joined the model after its training.
         offsets: series id to how far people's marks have moved its threshold.
+        trial: a candidate that scores beside the model in service and decides for some series.
     """
 
     step_ms: int
@@ -82,8 +100,8 @@ class WatchedGroup:
     follows_rules: bool = False
     presence: Presence | None = None
     target: Target = lambda _: None
-    joined: set[str] = field(default_factory=set)
     offsets: Mapping[str, float] = field(default_factory=dict)
+    trial: Beside | None = None
 
     @property
     def model(self) -> str:
@@ -106,7 +124,7 @@ class WatchedGroup:
                 if name not in entries and self.follows_rules:
                     entries |= {entry.name: entry for entry in rule_entries([name], self.step_ms)}
                 series.append(Series(key, entries[name], labels))
-            tail = tail_of(state)
+            tail = tail_of(state if self.trial is None else self.trial.tails(state))
         except (KeyError, ValueError, TypeError) as error:
             log.warning("the model %s was trained for another watch list: %r", self.model, error)
             return False
@@ -173,7 +191,10 @@ class WatchedGroup:
         changed: dict[str, Anomaly] = {}
         for k, now in enumerate(batch.timestamps.tolist()):
             tick = batch.steps(k, k + 1)
-            scores = scorer.score_tick(self.model, tick)
+            if self.trial is None:
+                scores = scorer.score_tick(self.model, tick)
+            else:
+                scores = self.trial.step(tick, partial(scorer.score_tick, self.model, tick), now > self.judged_ms)
             self.last_ms = now
             if now > self.judged_ms:
                 self.judge_step(scores, tick, now, reference, changed)
@@ -198,9 +219,8 @@ class WatchedGroup:
             one = self.series[row]
             figures = (scores, int(row), float(value[row]), float(p_value[row]))
             limit = float(judge.threshold[row])
-            touched[one.id] = begin(
-                one, self.narrow, started, now, *figures, reference, limit, self._beside(row, score)
-            )
+            model = reference if self.trial is None else self.trial.reference(one.id, reference)
+            touched[one.id] = begin(one, self.narrow, started, now, *figures, model, limit, self._beside(row, score))
         for row in verdict.open:
             key = self.series[row].id
             figures = (scores, int(row), float(value[row]), float(p_value[row]))

@@ -18,10 +18,12 @@ from aiops.core.series import Labels, Matcher, MetricMetadata, QueryResult, Resu
 from aiops.incidents.detection import DetectionLoop
 from aiops.incidents.readings import series_id, series_of
 from aiops.incidents.watch import WatchEntry
+from aiops.models.checkpoints import Checkpoints
 from aiops.models.registry import ModelRegistry
 from aiops.models.serving import Scorer
 from aiops.models.training import Trainer
 from aiops.settings import DetectionSettings, IncidentSettings
+from aiops.store.state.checkpoints import CheckpointRepository
 from aiops.store.state.database import StateDatabase, sqlite_url
 from aiops.store.state.detection import DetectionRepository
 
@@ -119,6 +121,8 @@ class Bench:
         database.upgrade()
         self.repository = DetectionRepository(database)
         self.registry = ModelRegistry(folder)
+        records = CheckpointRepository(database)
+        self.checkpoints = Checkpoints(folder, records, self.registry.signer, clock=lambda: self.now)
         self.loop = self.make()
 
     def make(self, **options: Any) -> DetectionLoop:
@@ -137,6 +141,7 @@ class Bench:
             narrow=lambda query, matchers: query + "{" + ",".join(map(str, matchers)) + "}",
             lag_ms=0,
             marks=self.marks,
+            checkpoints=self.checkpoints,
         )
 
     def run(self, steps: int) -> list[Anomaly]:
