@@ -63,6 +63,11 @@ class Assistant:
         self._limits = limits or QuestionLimits()
         self._known_services: dict[object, tuple[int, tuple[str, ...]]] = {}
 
+    @property
+    def llm(self) -> str:
+        """``provider:model`` of the LLM that plans; empty where none does."""
+        return self._llm.name if self._llm else ""
+
     def ask(self, question: Question, progress: Progress | None = None) -> Answer:
         """Raises ``InvalidInput`` for an empty or overlong question or an unknown zone; all else is an answer."""
         self._check(question)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from aiops import cli
 from aiops.core.errors import AiopsError, FolderInUse
 
 COMMANDS = {
@@ -24,7 +26,8 @@ COMMANDS = {
     "actions": "List, approve and reject proposed actions.",
     "cost": "Cloud costs: summary, forecast, anomalies, budgets, import.",
     "report": "Write reports of costs and of incidents.",
-    "models": "List models and promote one.",
+    "models": "Models: versions, training, trials, drift, lineage, checkpoints.",
+    "jobs": "List, show and cancel background jobs and schedules.",
     "keys": "Create, list and revoke API keys.",
     "notify": "Test receivers, list and resend notifications.",
     "oncall": "Who is on call, by the imported schedules.",
@@ -59,6 +62,9 @@ class LazyGroup(TyperGroup):
         if self._listing:
             return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
         module = importlib.import_module(f"aiops.cli.{cmd_name}")
+        for found in pkgutil.iter_modules(cli.__path__, "aiops.cli."):
+            if found.name.startswith(f"{module.__name__}_"):  # a large group's further commands
+                importlib.import_module(found.name)
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command

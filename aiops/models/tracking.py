@@ -44,6 +44,11 @@ class Tracking:
         return bool(self._settings.tracking_url)
 
     @property
+    def made(self) -> bool:
+        """Whether there is something to ask already: a server, or the database."""
+        return self.remote or (self._data_dir / "mlflow.db").is_file()
+
+    @property
     def uri(self) -> str:
         """What MLflow calls a tracking URI."""
         return self._settings.tracking_url or f"sqlite:///{self._data_dir.resolve() / 'mlflow.db'}"
