@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from aiops.core.anomaly import Batch, Scores, State
+from aiops.core.errors import PermanentError
 from aiops.core.plugins import build
 from aiops.core.ports import Detector, PluginContext, PluginOptions
 from detectors.support.calibration import combine, scale_of
 from detectors.support.device import Choice
+from detectors.support.edge_graph import EdgeGraph, EdgeMember, EdgeScores, onnx_of
 
 
 class FusionOptions(PluginOptions):
@@ -69,6 +71,22 @@ class Fusion(Detector[FusionOptions]):
             inner, scores[name] = member.update(self._inner(state, name), tick)
             arrays |= {f"{name}:{key}": value for key, value in inner.arrays.items()}
         return State(state.series_ids, state.step_ms, arrays, state.shared), self._join(state, scores)
+
+    def to_onnx(self, state: State) -> bytes:
+        return onnx_of(self, self.family, state)
+
+    def edge(self, graph: EdgeGraph, state: State) -> EdgeScores:
+        """The scores of a stretch as a graph. Raises ``PermanentError`` naming a member that has none."""
+        squares, first = [], None
+        for name, member in self._members.items():
+            if not (hasattr(member, "edge") and member.calibrated):
+                raise PermanentError(f"The member '{name}' of this model cannot be exported.")
+            scores = cast(EdgeMember, member).edge(graph, self._inner(state, name))
+            first = first or scores
+            squares.append(graph.op("Mul", scores.score, scores.score))
+        mean = graph.op("Div", graph.op("Sum", *squares), graph.number(len(squares)))
+        assert first is not None
+        return EdgeScores(graph.op("Sqrt", mean), first.expected, first.half)
 
     def close(self) -> None:
         for member in self._members.values():

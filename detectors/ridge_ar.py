@@ -12,13 +12,17 @@ from pydantic import Field
 
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
+from detectors.support import edge_members
 from detectors.support.calibration import combine, scale_of
 from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.edge_graph import EdgeGraph, EdgeScores, onnx_of
 from detectors.support.robust import forward_filled, level, quantiles, ring_means, spread, trailing_means
 from detectors.support.states import check, pick, roll, scores_of, state_of
 
 CLIP = 8.0
 """Lags and targets of the fit are limited to this many spreads, so that outliers do not bend it."""
+EARLY = 3.0
+"""The surprise of a step that lacks some of its lags is at most this."""
 CHUNK_BYTES = 2 << 20
 """Of lagged values at once: few enough to stay in the processor's cache."""
 
@@ -65,7 +69,7 @@ class RidgeAr(Detector[RidgeArOptions]):
         warm[:, : self.options.lags] = False
         sigma = torch.maximum(spread(residual, warm), floor / unit)
         surprise = (residual.abs() / sigma[:, None]).clamp(max=4 * CLIP)
-        surprise[:, : self.options.lags].clamp_(max=3.0)
+        surprise[:, : self.options.lags].clamp_(max=EARLY)
         burst, *energies = self._windows(surprise, mask)
         scale = quantiles(burst, warm, (0.9,))[:, 0].clamp(min=1.0)
         parts = self._parts(surprise, burst / scale[:, None], energies)
@@ -93,7 +97,7 @@ class RidgeAr(Detector[RidgeArOptions]):
         x, _ = self._normal(values, mask, arrays["centre"], arrays["unit"], torch.zeros_like(arrays["centre"]))
         forecast = self._forecast(arrays, x, x.new_zeros((x.shape[0], self.options.lags)))
         surprise = ((x - forecast).abs() / arrays["sigma"][:, None]).clamp(max=4 * CLIP)
-        surprise[:, : self.options.lags].clamp_(max=3.0)
+        surprise[:, : self.options.lags].clamp_(max=EARLY)
         burst, *energies = self._windows(surprise, mask)
         parts = self._parts(surprise, burst / arrays["burst_scale"][:, None], energies)
         return self._scores(arrays, forecast, parts, surprise, mask)
@@ -115,6 +119,23 @@ class RidgeAr(Detector[RidgeArOptions]):
         scores = self._scores(arrays, forecast, parts, surprise, mask)
         changed = {"lags": to_array(torch.cat([past[:, 1:], x], 1)), "recent": to_array(recent)}
         return State(state.series_ids, state.step_ms, {**state.arrays, **changed}, state.shared), scores
+
+    def to_onnx(self, state: State) -> bytes:
+        return onnx_of(self, self.family, state)
+
+    def edge(self, graph: EdgeGraph, state: State) -> EdgeScores:
+        """The scores of a stretch as a graph."""
+        chosen = self.options
+        return edge_members.ridge_ar(
+            graph,
+            state.arrays,
+            lags=chosen.lags,
+            burst_steps=chosen.burst_steps,
+            energy_steps=chosen.energy_steps,
+            band=chosen.band,
+            clip=CLIP,
+            early=EARLY,
+        )
 
     def _optimism(self, mask: torch.Tensor) -> torch.Tensor:
         """How much larger than on the history the residual will be, [S] (Akaike's final prediction error)."""

@@ -14,8 +14,10 @@ from pydantic import Field
 
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
+from detectors.support import edge_members
 from detectors.support.calibration import combine, scale_of
 from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.edge_graph import EdgeGraph, EdgeScores, onnx_of
 from detectors.support.robust import level, quantiles, ring_means, spread, trailing_mean, trailing_means
 from detectors.support.seasons import fit_profiles, seasonal, times
 from detectors.support.states import check, pick, roll, scores_of, state_of
@@ -102,6 +104,21 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
         kept = {**state.arrays, "recent": to_array(recent)}
         return State(state.series_ids, state.step_ms, kept, state.shared), self._scores(
             arrays, expected, parts, z, mask
+        )
+
+    def to_onnx(self, state: State) -> bytes:
+        return onnx_of(self, self.family, state)
+
+    def edge(self, graph: EdgeGraph, state: State) -> EdgeScores:
+        """The scores of a stretch as a graph."""
+        chosen = self.options
+        return edge_members.seasonal_residual(
+            graph,
+            state.arrays,
+            shift_steps=chosen.shift_steps,
+            energy_steps=chosen.energy_steps,
+            band=chosen.band,
+            clip=CLIP,
         )
 
     def _residual(

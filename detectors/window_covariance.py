@@ -12,9 +12,11 @@ from pydantic import Field
 
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
+from detectors.support import edge_members
 from detectors.support.calibration import combine, scale_of
 from detectors.support.covariance import CLIP, energies, last_energy, whitening
 from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.edge_graph import EdgeGraph, EdgeScores, onnx_of
 from detectors.support.robust import between, forward_filled, level
 from detectors.support.states import check, pick, scores_of, state_of
 
@@ -92,6 +94,14 @@ class WindowCovariance(Detector[WindowCovarianceOptions]):
         }
         kept = {**state.arrays, "recent": to_array(recent)}
         return State(state.series_ids, state.step_ms, kept, state.shared), self._scores(arrays, parts, mask)
+
+    def to_onnx(self, state: State) -> bytes:
+        return onnx_of(self, self.family, state)
+
+    def edge(self, graph: EdgeGraph, state: State) -> EdgeScores:
+        """The scores of a stretch as a graph."""
+        chosen = self.options
+        return edge_members.window_covariance(graph, state.arrays, scales=chosen.scales, band=chosen.band, clip=CLIP)
 
     def _centred(self, arrays: dict[str, torch.Tensor], values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         x = (values - arrays["centre"][:, None]) / arrays["unit"][:, None]

@@ -287,7 +287,9 @@ class Executor(Plugin[OptionsT]):
 
 
 class ChatModelProvider(Plugin[OptionsT]):
-    """``connectors/llm``: a LangChain chat model for ``provider:model``."""
+    """``connectors/llm``: a LangChain chat model for ``provider:model``. ``needs`` are modules that must be there."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def chat_model(self, model: str) -> Any:
@@ -353,6 +355,15 @@ class Detector(Plugin[OptionsT]):
     @abstractmethod
     def update(self, state: State, tick: Batch) -> tuple[State, Scores]:
         """Score one step, ``tick`` being [S, 1]; O(1) a series; never refits."""
+
+    def to_onnx(self, state: State) -> bytes:  # noqa: ARG002
+        """:meth:`score` of this state as an ONNX model (``detectors/support/edge_graph.py`` tells its inputs).
+
+        Raises:
+            PermanentError: this detector has no such form.
+            ConfigError: the package for it is not installed.
+        """
+        raise PermanentError(f"A detector of the family '{self.family}' cannot be exported.")
 
 
 class Tool(Plugin[OptionsT]):
