@@ -9,7 +9,7 @@ from pydantic import Field
 from aiops.api.schemas import Reply, RequestBody
 from aiops.settings import StoreSettings
 from aiops.store.telemetry.archive import Part
-from aiops.store.telemetry.usage import FileUsage, Signal
+from aiops.store.telemetry.usage import Exported, FileUsage
 
 
 class SignalUsageOut(Reply):
@@ -38,7 +38,7 @@ class RetentionOut(Reply):
 
 class PartOut(Reply):
     name: str
-    signal: Signal
+    signal: Exported
     start_ms: int
     end_ms: int
     number: int

@@ -13,7 +13,7 @@ from aiops.core.errors import InvalidInput
 
 app = group_of("The telemetry store: status, export, import, backup, restore, encryption.")
 PATH = "/api/v1/store"
-ALL = "metrics,logs,traces,changes,costs"
+ALL = "metrics,exemplars,histograms,logs,traces,changes,costs"
 LONG_S = 24 * 3600.0
 """A backup of a large store takes as long as its disk does."""
 

@@ -29,7 +29,7 @@ from aiops.store.backup import back_up
 from aiops.store.telemetry.archive import Part, narrowed
 from aiops.store.telemetry.manifest import sha256_of
 from aiops.store.telemetry.schema import DAY_MS
-from aiops.store.telemetry.usage import Signal
+from aiops.store.telemetry.usage import Exported
 
 PARQUET = "application/vnd.apache.parquet"
 Millis = Annotated[int, Query(ge=0, le=1 << 50)]
@@ -75,7 +75,7 @@ def router(services: Services) -> APIRouter:
         caller: Reader,
         start_ms: Millis,
         end_ms: Millis,
-        signal: Annotated[list[Signal], Query()],
+        signal: Annotated[list[Exported], Query()],
         match: Matchers = [],  # noqa: B006
     ) -> ExportPlan:
         """The parts of an export; each is fetched on its own. Only what the caller may see is in them."""
@@ -87,7 +87,7 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("/export/part", response_class=Response)
     def part(
-        caller: Reader, signal: Signal, start_ms: Millis, end_ms: Millis,
+        caller: Reader, signal: Exported, start_ms: Millis, end_ms: Millis,
         number: Annotated[int, Query(ge=0)] = 0, match: Matchers = [],  # noqa: B006
     ) -> Response:  # fmt: skip
         """One part as a Parquet file; 204 where it holds nothing. ``X-Rows`` counts its rows."""
@@ -102,7 +102,7 @@ def router(services: Services) -> APIRouter:
 
     @routes.post("/import", response_model=ImportedOut)
     async def import_part(
-        request: Request, caller: Administrator, signal: Signal, sha256: Hash, again: bool = False
+        request: Request, caller: Administrator, signal: Exported, sha256: Hash, again: bool = False
     ) -> ImportedOut:
         """Add the rows of one exported part (the body) that are not there yet."""
         content = await request.body()

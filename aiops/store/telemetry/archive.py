@@ -2,8 +2,8 @@
 
 A part is one signal's rows of one two-hour window (metrics: of :data:`SLICE` series of it; costs: one billing period),
 so that memory is bounded and an interrupted export or import goes on where it was. Every row obeys the principal's
-scope. Import adds nothing twice: samples are known by (series, time), spans by their ids, lines and changes by their
-whole content, costs replace their source's billing period.
+scope. Import adds nothing twice: samples and histograms are known by (series, time), spans by their ids, lines,
+exemplars and changes by their whole content, costs replace their source's billing period.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from aiops.core.ports import Collected
 from aiops.core.principal import Principal
 from aiops.core.signals import ChangeEvent, LogRecord, Span
 from aiops.core.untrusted import Untrusted
+from aiops.store.telemetry.archive_extras import EXTRAS, collected, rows_of
 from aiops.store.telemetry.closed import ClosedSamples
 from aiops.store.telemetry.costs import Costs
 from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.exemplars import Exemplars
 from aiops.store.telemetry.labels import SeriesIndex
 from aiops.store.telemetry.parts import COLUMNS, PartReader, PartWriter
 from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions
 from aiops.store.telemetry.signals import in_scope, load_labels
-from aiops.store.telemetry.usage import Signal
+from aiops.store.telemetry.usage import Exported
 
 WINDOW_MS = BLOCK_MS
 SLICE = 2000
@@ -54,7 +56,7 @@ _SQL = {
 class Part:
     """What one file holds: rows with ``start_ms <= time < end_ms``; ``number`` is the slice of series."""
 
-    signal: Signal
+    signal: Exported
     start_ms: int
     end_ms: int
     number: int = 0
@@ -88,6 +90,7 @@ class Archive:
         partitions: Partitions,
         samples: ClosedSamples,
         costs: Costs,
+        exemplars: Exemplars,
         append: Any,
     ) -> None:
         self._database = database
@@ -95,11 +98,12 @@ class Archive:
         self._partitions = partitions
         self._samples = samples
         self._costs = costs
+        self._exemplars = exemplars
         self._append = append
 
     # ------------------------------------------------------------------ export
 
-    def plan(self, start_ms: int, end_ms: int, signals: Sequence[Signal], principal: Principal) -> list[Part]:
+    def plan(self, start_ms: int, end_ms: int, signals: Sequence[Exported], principal: Principal) -> list[Part]:
         """The parts of ``[start_ms, end_ms)``; some may turn out to be empty.
 
         Raises:
@@ -121,6 +125,8 @@ class Archive:
                 self._write_costs(part, principal, to)
             elif part.signal == "changes":
                 self._write_changes(part, principal, to)
+            elif part.signal in EXTRAS:
+                to.add_rows(rows_of(self._exemplars, part.signal, part.start_ms, part.end_ms, principal))
             else:
                 self._write_rows(part, principal, to)
             if to.rows:
@@ -145,9 +151,15 @@ class Archive:
     def _traces_parts(self, start_ms: int, end_ms: int, _principal: Principal) -> list[Part]:
         return self._day_parts("traces", start_ms, end_ms)
 
-    def _day_parts(self, signal: Signal, start_ms: int, end_ms: int) -> list[Part]:
+    def _exemplars_parts(self, start_ms: int, end_ms: int, _principal: Principal) -> list[Part]:
+        return self._day_parts("exemplars", start_ms, end_ms)
+
+    def _histograms_parts(self, start_ms: int, end_ms: int, _principal: Principal) -> list[Part]:
+        return self._day_parts("histograms", start_ms, end_ms)
+
+    def _day_parts(self, signal: Exported, start_ms: int, end_ms: int) -> list[Part]:
         found = []
-        for day in self._partitions.numbers(_SQL[signal][0]):
+        for day in self._partitions.numbers(_SQL[signal][0] if signal in _SQL else signal):
             low, high = max(day * DAY_MS, start_ms), min((day + 1) * DAY_MS, end_ms)
             found += [Part(signal, a, b) for a, b in _windows(low, high, start_ms, end_ms)]
         return found
@@ -196,7 +208,7 @@ class Archive:
 
     # ------------------------------------------------------------------ import
 
-    def read(self, signal: Signal, path: Path) -> Imported:
+    def read(self, signal: Exported, path: Path) -> Imported:
         """Add the rows of one part that are not there yet.
 
         Raises:
@@ -220,6 +232,8 @@ class Archive:
             return (self._append_logs(rows) for rows in part.rows("time_ns"))
         if part.signal == "changes":
             return (self._append_changes(rows) for rows in part.rows("time_ms"))
+        if part.signal in EXTRAS:
+            return (self._append_extras(part.signal, rows) for rows in part.rows())
         return (self._append_spans(rows) for rows in part.rows("start_ns"))
 
     def _append_samples(self, part: PartReader) -> Iterator[Imported]:
@@ -245,6 +259,11 @@ class Archive:
         report = self._append(Collected(spans=spans))
         return Imported(report.spans, report.duplicates, report.too_old + report.too_new)
 
+    def _append_extras(self, kind: str, rows: list[tuple[Any, ...]]) -> Imported:
+        report = self._append(collected(kind, rows))
+        added, refused = report.exemplars + report.histograms, report.too_old + report.too_new
+        return Imported(added, len(rows) - added - refused, refused)
+
     def _append_changes(self, rows: list[tuple[Any, ...]]) -> Imported:
         new = self._missing("changes", rows, rows[0][0], rows[-1][0])
         changes = tuple(
@@ -254,7 +273,7 @@ class Archive:
             self._append(Collected(changes=changes))
         return Imported(len(changes), len(rows) - len(changes))
 
-    def _missing(self, signal: Signal, rows: list[tuple[Any, ...]], low: int, high: int) -> list[tuple[Any, ...]]:
+    def _missing(self, signal: Exported, rows: list[tuple[Any, ...]], low: int, high: int) -> list[tuple[Any, ...]]:
         """Rows that are not stored yet; of equal ones as many as lack."""
         tables, time, columns = ["changes"], "time_ms", "*"
         if signal in _SQL:

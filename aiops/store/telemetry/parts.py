@@ -20,13 +20,13 @@ from aiops.core.cost import STORED_COLUMNS
 from aiops.core.errors import InvalidInput
 from aiops.core.series import METRIC_NAME, Labels, SampleBlock
 from aiops.store.telemetry.schema import cost_type
-from aiops.store.telemetry.usage import Signal
+from aiops.store.telemetry.usage import Exported
 
 MEMORY = "384MB"
 ROW_GROUP = 122_880
 FETCH_ROWS = 20_000
 
-COLUMNS: dict[Signal, dict[str, str]] = {
+COLUMNS: dict[Exported, dict[str, str]] = {
     "metrics": {
         "name": "VARCHAR",
         "labels": "MAP(VARCHAR, VARCHAR)",
@@ -50,8 +50,13 @@ COLUMNS: dict[Signal, dict[str, str]] = {
     "costs": {
         "x_source": "VARCHAR", **{name: cost_type(name) for name in STORED_COLUMNS}, "x_extra": "VARCHAR",
     },
+    "exemplars": {
+        "series": "VARCHAR", "time_ms": "BIGINT", "labels": "VARCHAR", "value": "DOUBLE", "value_bits": "BIGINT",
+    },
+    "histograms": {"series": "VARCHAR", "time_ms": "BIGINT", "protobuf_hex": "VARCHAR"},
 }  # fmt: skip
-"""Column name to DuckDB type, by signal. ``resource`` and ``attributes`` are JSON objects as text."""
+"""Column name to DuckDB type, by signal. ``resource``, ``attributes``, ``series`` and the ``labels`` of exemplars are
+JSON objects as text; a native histogram is a ``prometheus.Histogram`` message."""
 
 
 def _scratch(folder: Path) -> duckdb.DuckDBPyConnection:
@@ -75,7 +80,7 @@ class PartWriter:
         folder: private to this writer; holds what spills.
     """
 
-    def __init__(self, signal: Signal, folder: Path) -> None:
+    def __init__(self, signal: Exported, folder: Path) -> None:
         self.signal = signal
         self.rows = 0
         self._con = _scratch(folder)
@@ -140,7 +145,7 @@ class PartReader:
         InvalidInput: the file is no Parquet or has other columns than an export of ``signal``.
     """
 
-    def __init__(self, signal: Signal, path: Path, folder: Path) -> None:
+    def __init__(self, signal: Exported, path: Path, folder: Path) -> None:
         self.signal = signal
         self._con = _scratch(folder)
         try:
@@ -207,7 +212,7 @@ class PartReader:
             yield held
 
 
-def _ddl(signal: Signal) -> str:
+def _ddl(signal: Exported) -> str:
     return ", ".join(f"{_quoted(name)} {kind}" for name, kind in COLUMNS[signal].items())
 
 

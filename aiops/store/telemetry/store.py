@@ -464,7 +464,9 @@ class TelemetryStore:
     @property
     def archive(self) -> Archive:
         """Export to Parquet and import from it."""
-        return Archive(self.database, self._index, self._partitions, self._stored, self._costs, self.append)
+        return Archive(
+            self.database, self._index, self._partitions, self._stored, self._costs, self._exemplars, self.append
+        )
 
     def usage(self) -> FileUsage:
         """What each signal takes of the file; reads the file's own tables, some ms each."""

@@ -12,6 +12,9 @@ from aiops.store.telemetry.schema import PARTITIONED, number_of
 
 Signal = Literal["metrics", "logs", "traces", "changes", "costs"]
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
+Exported = Literal["metrics", "logs", "traces", "changes", "costs", "exemplars", "histograms"]
+EXPORTED: tuple[Exported, ...] = get_args(Exported)
+"""What an export tells apart; exemplars and native histograms are kept as long as metrics, and counted with them."""
 KIND_OF: dict[Signal, str] = {"logs": "logs", "traces": "spans"}
 """Signals that have day tables of rows; every other kind of table belongs to the metrics."""
 NS = 1_000_000

@@ -13,7 +13,7 @@ from aiops.core.cost import REQUIRED_COLUMNS, CostTable
 from aiops.core.errors import InvalidInput
 from aiops.core.ports import Collected
 from aiops.core.principal import LOCAL, Principal, Role
-from aiops.core.series import STALE_NAN, Matcher, MatchOp, SampleBlock
+from aiops.core.series import STALE_NAN, Exemplar, Matcher, MatchOp, NativeHistogram, SampleBlock
 from aiops.core.signals import ChangeEvent, LogQuery, LogRecord, Span
 from aiops.core.untrusted import Untrusted
 from aiops.settings import StoreSettings
@@ -21,11 +21,14 @@ from aiops.store.telemetry.archive import Imported, Part, narrowed
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.parts import PartWriter
 from aiops.store.telemetry.store import TelemetryStore
-from aiops.store.telemetry.usage import SIGNALS
+from aiops.store.telemetry.usage import EXPORTED
 from tests.unit.store.telemetry.conftest import NOW, Hands
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 START, END = NOW - 6 * HOUR_MS, NOW + 1
+
+
+ODD = Exemplar((("__name__", "odd"), ("job", "db")), (), -np.inf, NOW - 1)
 
 
 def fill(store: TelemetryStore) -> None:
@@ -51,7 +54,14 @@ def fill(store: TelemetryStore) -> None:
     changes = tuple(
         ChangeEvent(NOW - 5, "deploy", "api", Untrusted("v2"), attributes=(("sha", "1"),)) for _ in range(2)
     )
-    store.append(Collected(block, changes=changes))
+    extras = [
+        ((("__name__", "load"), ("job", job)), at, k)
+        for k, job in enumerate(("api", "db"), 1)
+        for at in (NOW - 5 * HOUR_MS, NOW)
+    ]
+    exemplars = tuple(Exemplar(own, (("trace_id", f'"{k}'),), k / 3, at) for own, at, k in extras)
+    histograms = tuple(NativeHistogram(own, at, bytes([8, k, 0, 255])) for own, at, k in extras)
+    store.append(Collected(block, changes=changes, exemplars=(*exemplars, ODD), histograms=histograms))
     month = NOW // DAY_MS * DAY_MS - 10 * DAY_MS
     text = {"BillingCurrency": "USD", "ChargeCategory": "Usage", "ServiceName": "vm", "x_team": "a"}
     columns = {name: np.array([value] * 2, object) for name, value in text.items()}
@@ -69,8 +79,8 @@ def fill(store: TelemetryStore) -> None:
 def moved(
     source: TelemetryStore, target: TelemetryStore, folder: Path, principal: Principal = LOCAL
 ) -> dict[str, list[Imported]]:
-    found: dict[str, list[Imported]] = {signal: [] for signal in SIGNALS}
-    for part in source.archive.plan(START, END, SIGNALS, principal):
+    found: dict[str, list[Imported]] = {signal: [] for signal in EXPORTED}
+    for part in source.archive.plan(START, END, EXPORTED, principal):
         path = folder / "part.parquet"
         if source.archive.write(part, principal, path):
             found[part.signal].append(target.archive.read(part.signal, path))
@@ -91,6 +101,8 @@ def everything(store: TelemetryStore) -> object:
         series, sorted(map(repr, store.logs(LogQuery(0, 1 << 43, limit=999), LOCAL))),
         sorted(map(repr, store.spans(0, 1 << 43, LOCAL))),
         store.changes(0, 1 << 43, LOCAL), costs,
+        sorted(map(repr, store.exemplars((), 0, 1 << 43, LOCAL))),
+        sorted(map(repr, store.histograms((), 0, 1 << 43, LOCAL))),
     )  # fmt: skip
 
 
@@ -110,12 +122,15 @@ def test_all_that_goes_out_comes_in_bit_for_bit_and_once(
 ) -> None:
     source, target = pair
     first = moved(source, target, tmp_path)
-    assert total(first, "added") == {"metrics": 721, "logs": 6, "traces": 2, "changes": 2, "costs": 2}
-    assert total(first, "known") == dict.fromkeys(SIGNALS, 0)
+    all_rows = {
+        "metrics": 721, "logs": 6, "traces": 2, "changes": 2, "costs": 2, "exemplars": 5, "histograms": 4,
+    }  # fmt: skip
+    assert total(first, "added") == all_rows
+    assert total(first, "known") == dict.fromkeys(EXPORTED, 0)
     assert everything(target) == everything(source)
     again = moved(source, target, tmp_path)
-    assert total(again, "added") == {"metrics": 0, "logs": 0, "traces": 0, "changes": 0, "costs": 2}
-    assert total(again, "known") == {"metrics": 721, "logs": 6, "traces": 2, "changes": 2, "costs": 0}
+    assert total(again, "added") == {**dict.fromkeys(EXPORTED, 0), "costs": 2}
+    assert total(again, "known") == {**all_rows, "costs": 0}
     assert everything(target) == everything(source)
     back = moved(target, source, tmp_path)
     assert total(back, "added")["logs"] == 0
@@ -131,17 +146,19 @@ def test_a_part_holds_its_window_and_no_more(pair: tuple[TelemetryStore, Telemet
     assert sum(rows) == 721
     assert all(part.end_ms - part.start_ms <= 2 * HOUR_MS for part in parts)
     with pytest.raises(InvalidInput, match="range is empty"):
-        source.archive.plan(END, START, SIGNALS, LOCAL)
+        source.archive.plan(END, START, EXPORTED, LOCAL)
 
 
 def test_a_scope_limits_every_signal(pair: tuple[TelemetryStore, TelemetryStore], tmp_path: Path) -> None:
     source, target = pair
     scoped = Principal("key:1", Role.VIEWER, (Matcher("job", MatchOp.EQUAL, "api"),))
     found = moved(source, target, tmp_path, scoped)
-    assert total(found, "added") == {"metrics": 360, "logs": 3, "traces": 1, "changes": 2, "costs": 0}
+    assert total(found, "added") == {
+        "metrics": 360, "logs": 3, "traces": 1, "changes": 2, "costs": 0, "exemplars": 2, "histograms": 2,
+    }  # fmt: skip
     assert {dict(labels).get("job") for labels in target.select_series((), 0, 1 << 60, LOCAL)} == {"api"}
     nothing = narrowed(scoped, [Matcher("job", MatchOp.EQUAL, "db")])
-    assert total(moved(source, target, tmp_path, nothing), "added") == dict.fromkeys(SIGNALS, 0), (
+    assert total(moved(source, target, tmp_path, nothing), "added") == dict.fromkeys(EXPORTED, 0), (
         "a matcher narrows, never widens"
     )
 
