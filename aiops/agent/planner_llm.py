@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -38,7 +39,7 @@ from aiops.settings import ModelCostSettings
 
 log = logging.getLogger(__name__)
 
-NEEDED = ("langchain", "langchain_openai", "genai_prices")
+NEEDED = ("langchain", "genai_prices")
 """Packages of the extra ``llm``."""
 PROMPT = "plan_question"
 REPAIRS = 2
@@ -74,11 +75,11 @@ class LlmPlanner:
         prices: Prices | None = None,
         clock: Clock = system_clock,
     ) -> None:
-        """Raises ``ConfigError`` where the extra ``llm`` is not installed."""
-        if missing := [name for name in NEEDED if find_spec(name) is None]:
+        """Raises ``ConfigError`` where the provider's extra is not installed."""
+        if missing := [name for name in (*NEEDED, *type(provider).needs) if find_spec(name) is None]:
             raise ConfigError(
                 f"The LLM planner needs {', '.join(missing)}, which is not installed.",
-                hint="Install aiops-assistant[llm], or set agent.planner to offline.",
+                hint=f"Install aiops-assistant[{type(provider).extra or 'llm'}], or set agent.planner to offline.",
             )
         self.name = f"{provider_name}:{model}"
         self._provider = provider
@@ -94,6 +95,8 @@ class LlmPlanner:
         self._clock = clock
         self._concepts = ConceptIndex([c for c in load_concepts() if c.step == "metric"])
         self._pool = ThreadPoolExecutor(4, "ask-llm")
+        self._making = threading.Lock()
+        self._model: Any = None
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -110,6 +113,13 @@ class LlmPlanner:
             raise TransientError(f"{self.name} took longer than {self._limits.llm_seconds:g} s.") from error
 
     # ------------------------------------------------------------ talking
+
+    def _chat_model(self) -> Any:
+        """One client for all questions; clients of providers are safe to share between threads."""
+        with self._making:
+            if self._model is None:
+                self._model = self._provider.chat_model(self._model_name)
+            return self._model
 
     def _converse(self, question: Question, catalogue: Catalogue) -> Plan:
         from langsmith.run_helpers import tracing_context
@@ -134,7 +144,7 @@ class LlmPlanner:
         self, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
     ) -> tuple[Any, list[Any]]:
         """The model's plan, unchecked, and the conversation so far; goes down the ladder where a rung is refused."""
-        model = self._provider.chat_model(self._model_name)
+        model = self._chat_model()
         if self._tracer is not None:
             asker = question.principal.name
             model = traced(model, self._tracer, self._clock, self.name, prompt_in_use(), asker, self._price)
@@ -148,7 +158,7 @@ class LlmPlanner:
                 raise
             except Exception as error:  # noqa: BLE001
                 # A boundary: the provider's client and LangChain raise many kinds, each is the provider failing.
-                status = getattr(error, "status_code", None)
+                status = _status_of(error)
                 log.warning("%s failed (%s, status %s)", self.name, type(error).__name__, status)
                 refused = error
                 if status not in (400, 404, 422, 500, 501) and not isinstance(error, ValueError | KeyError | TypeError):
@@ -361,11 +371,24 @@ def _services(catalogue: Catalogue) -> list[str]:
     return sorted(found)
 
 
+def _status_of(error: Exception) -> int | None:
+    """The HTTP status behind a provider's error: each client keeps it elsewhere, some only in what caused it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        answer = getattr(seen, "response", None)
+        told = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
+        for status in (getattr(seen, "status_code", None), getattr(seen, "code", None), told):
+            if isinstance(status, int) and 100 <= status < 600:
+                return status
+        seen = seen.__cause__
+    return None
+
+
 def _reason(error: Exception | None) -> str:
     """What failed, without the provider's own text, which may repeat a key or a prompt."""
     if error is None:
         return "no rung of the ladder is left"
-    status = getattr(error, "status_code", None)
+    status = _status_of(error)
     return type(error).__name__ + (f" (HTTP {status})" if status else "")
 
 

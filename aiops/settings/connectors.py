@@ -41,3 +41,5 @@ class ConnectorSettings(Section):
     oncall: dict[str, PluginSettings] = Field(default_factory=dict)
     executors: dict[str, PluginSettings] = Field(default_factory=dict)
     chat: dict[str, PluginSettings] = Field(default_factory=dict)
+    llm: dict[str, PluginSettings] = Field(default_factory=dict)
+    """Providers of language models; ``agent.llm.model`` names one of them, or a plug-in that needs no options."""

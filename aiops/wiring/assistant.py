@@ -70,7 +70,8 @@ def _llm_planner(
         )
     from aiops.agent.planner_llm import LlmPlanner
 
-    plugin: ChatModelProvider[Any] = plugins.one("connectors.llm", provider, PluginSettings(plugin=provider))
+    entry = settings.connectors.llm.get(provider, PluginSettings(plugin=provider))
+    plugin: ChatModelProvider[Any] = plugins.one("connectors.llm", provider, entry)
     spend, prices = LlmSpend(meter), Prices(settings.models.cost)
     try:
         planner = LlmPlanner(

@@ -30,6 +30,7 @@ class OpenAi(ChatModelProvider[OpenAiOptions]):
 
     Options = OpenAiOptions
     extra = "llm"
+    needs = ("langchain_openai",)
 
     def chat_model(self, model: str) -> Any:
         from langchain_openai import ChatOpenAI
