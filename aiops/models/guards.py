@@ -20,6 +20,9 @@ import numpy as np
 from aiops.models.trial_record import TrialRecord
 from aiops.settings.models import DeploymentSettings
 
+FEW = ("alerts", "agreement", "precision")
+"""Guards with few looks, which keep a candidate from being promoted only where they are above their limit by Wilson's
+interval; the others do where their share is."""
 GUARDS = ("errors", "nan", "latency", "cost", "alerts", "alone", "agreement", "precision")
 _GRID = 400
 
@@ -40,7 +43,14 @@ class Guard:
 
     @property
     def broken(self) -> bool:
+        """Whether the share is above its limit beyond chance."""
         return self.evidence >= self.needed
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the candidate must not be promoted as things stand."""
+        share = self.lower if self.name in FEW else self.hits / max(self.looks, 1)
+        return bool(self.looks) and share > self.limit
 
     def __str__(self) -> str:
         share = self.hits / self.looks if self.looks else 0.0
@@ -114,8 +124,8 @@ def guards(record: TrialRecord, settings: DeploymentSettings, marks: tuple[int, 
 def judge(
     record: TrialRecord, elapsed_ms: int, settings: DeploymentSettings, marks: tuple[int, int] = (0, 0)
 ) -> Verdict:
-    """Roll back where a guard is broken; promote with a sufficient sample after the least time; roll back what is
-    not decided at the longest time."""
+    """Roll back where a guard is broken; promote with a sufficient sample after the least time where none is
+    doubtful; roll back what is not decided at the longest time."""
     found = guards(record, settings, marks)
     broken = [g for g in found if g.broken]
     if broken:
@@ -124,12 +134,16 @@ def judge(
     points = record.counts()["points"]
     held = "; ".join(str(g) for g in found if g.looks)
     least_s = min(settings.min_time_s, settings.max_time_s)
-    if points >= settings.min_sample and elapsed_ms >= least_s * 1000 and settings.auto_promote:
+    doubtful = [g for g in found if g.doubtful]
+    enough = points >= settings.min_sample and elapsed_ms >= least_s * 1000
+    if enough and not doubtful and settings.auto_promote:
         return Verdict(Outcome.PROMOTE, f"every guard held over {points} values: {held}", found)
     if elapsed_ms < settings.max_time_s * 1000:
         return Verdict(Outcome.GO_ON, "", found)
     if points < settings.min_sample:
         reason = f"only {points} of {settings.min_sample} values were scored by both in {settings.max_time_s:g} s"
+    elif doubtful:
+        reason = f"{doubtful[0]}; above its limit after {settings.max_time_s:g} s"
     else:
         reason = f"nobody promoted it in {settings.max_time_s:g} s, and auto_promote is off"
     return Verdict(Outcome.ROLL_BACK, reason, found)

@@ -119,7 +119,7 @@ class DeploymentSettings(Section):
     """Chance that a candidate at the limit of every guard is rolled back in a trial of any length."""
     max_alert_ratio: float = Field(2.0, ge=1)
     """Episodes that the candidate alone sees may be so many times those that the stable version alone sees."""
-    max_alone_share: float = Field(0.25, gt=0, lt=1)
+    max_alone_share: float = Field(0.2, gt=0, lt=1)
     """Share of the series that may have an episode that the candidate alone sees."""
     min_agreement: float = Field(0.05, ge=0, lt=1)
     """Share of all episodes that both must see."""

@@ -144,6 +144,15 @@ def test_a_trial_ends_at_its_longest_time() -> None:
     assert "auto_promote is off" in judge(kept, day, by_hand).reason
 
 
+def test_a_doubtful_candidate_is_not_promoted_and_goes_in_the_end() -> None:
+    kept = record()
+    for _ in range(30):
+        look(kept, candidate=np.arange(len(IDS)) < 12)
+    assert judge(kept, 3_600_000, SETTINGS).outcome is Outcome.GO_ON
+    late = judge(kept, int(SETTINGS.max_time_s * 1000), SETTINGS)
+    assert late.outcome is Outcome.ROLL_BACK and late.reason.startswith("alerts: 12 of 12 (100%")
+
+
 def test_counts_go_on_after_a_restart() -> None:
     kept = record()
     look(kept, candidate=np.ones(len(IDS), bool))
