@@ -115,9 +115,11 @@ def _quiet() -> Iterator[None]:
 
 @functools.cache
 def import_mlflow() -> Any:
-    """MLflow, silent and telling nobody of its use."""
+    """MLflow, silent, telling nobody of its use and fetching nothing."""
     # MLflow reads this when it is first imported; without it it writes an installation id and reports its usage.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    # It prices the tokens of a trace, and would fetch the prices from its makers first; it brings some along.
+    os.environ["MLFLOW_MODEL_CATALOG_URI"] = ""
     with _quiet():
         import mlflow
         import mlflow.exceptions
