@@ -96,13 +96,16 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def allow(permission: Permission) -> Callable[..., Awaitable[Principal]]:
+def allow(permission: Permission, *, counted: bool = True) -> Callable[..., Awaitable[Principal]]:
     """A dependency that gives the caller if it has the permission.
+
+    Args:
+        counted: against the rate limit; what bounds its callers in another way, such as scoring, is not.
 
     Use it as ``caller: Annotated[Principal, Depends(allow(Permission.READ))]``.
     """
 
-    who = sender if permission is Permission.WRITE_TELEMETRY else principal
+    who = principal if counted and permission is not Permission.WRITE_TELEMETRY else sender
 
     # Asynchronous, since it only compares: a plain function would cost a hop to a thread.
     async def dependency(
@@ -117,6 +120,7 @@ def allow(permission: Permission) -> Callable[..., Awaitable[Principal]]:
 
 
 Reader = Annotated[Principal, Depends(allow(Permission.READ))]
+Uncounted = Annotated[Principal, Depends(allow(Permission.READ, counted=False))]
 Asker = Annotated[Principal, Depends(allow(Permission.ASK))]
 Responder = Annotated[Principal, Depends(allow(Permission.RESPOND))]
 Proposer = Annotated[Principal, Depends(allow(Permission.PROPOSE))]

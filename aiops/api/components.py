@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiops.incidents.watchdogs import Watchdogs
     from aiops.ingest.collector import SourceStatus
     from aiops.ingest.signal_series import SeriesStatus
+    from aiops.models.scoring import ScoringService
     from aiops.store.telemetry.store import TelemetryStore
 
 
@@ -33,6 +34,19 @@ def source_components(statuses: Iterable[SourceStatus]) -> list[Component]:
         )
         for s in statuses
     ]
+
+
+def scoring_component(service: ScoringService) -> Component:
+    """The workers that score requests; degraded where requests wait longer than the objective."""
+    state = service.state()
+    load = state.stable
+    late = load.workers >= load.maximum and load.waiting > 0 and load.wait_p50_ms > load.objective_ms
+    serving = ", ".join(sorted(state.champions.values())) or "no model yet"
+    trials = "".join(f"; trying {reference}" for reference in sorted(state.candidates.values()))
+    workers = f"{load.workers} workers of {load.minimum} to {load.maximum}, wait p99 {load.wait_p99_ms:.0f} ms"
+    return Component(
+        "scoring", ComponentState.DEGRADED if late else ComponentState.READY, f"{workers}; {serving}{trials}"
+    )
 
 
 def signal_components(status: SeriesStatus | None) -> list[Component]:

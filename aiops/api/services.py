@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from aiops.access.models import ModelAccess
 from aiops.access.rates import RateLimits
 from aiops.core.errors import TransientError
 
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
     from aiops.incidents.watchdogs import Watchdogs
     from aiops.ingest.otlp_receiver import OtlpReceiver
     from aiops.jobs.queue import JobQueue
+    from aiops.models.batch_scoring import ScoreBatches
+    from aiops.models.checkpoints import Checkpoints
+    from aiops.models.datasets import DatasetStore
+    from aiops.models.deployments import Deployments
+    from aiops.models.lineage import LineageReader
+    from aiops.models.metering import Metering
     from aiops.models.registry import ModelRegistry
+    from aiops.models.score_log import ScoreLog
+    from aiops.models.scoring import ScoringService
+    from aiops.models.training_jobs import TrainingJobs
     from aiops.rules.engine import RuleEngine
     from aiops.settings import Settings
     from aiops.store.state.audit import AuditLog
+    from aiops.store.state.checkpoints import Checkpoint
     from aiops.store.state.conversations import ConversationRepository
     from aiops.store.state.database import StateDatabase
     from aiops.store.state.outbox import OutboxRepository
@@ -94,6 +105,7 @@ class Services:
         targets: what is scraped, and how that goes.
         tell_changes: passes deploys and other changes on to receivers that show them.
         otlp: what takes OTLP here and over gRPC; the app makes its own where there is none.
+        restore_checkpoint: serves a checkpoint of a model, by its id, in somebody's name.
         import_costs: takes a FOCUS file's name and content into the store; gives the number of rows.
         components: states of all parts, cheap enough to be asked each second.
         metrics_text: the service's own metrics in Prometheus' text format.
@@ -125,6 +137,17 @@ class Services:
     cost_report: Callable[[Principal, int], RenderedReport] | None = None
     import_costs: Callable[[str, bytes], int] | None = None
     models: ModelRegistry | None = None
+    trainings: TrainingJobs | None = None
+    meter: Metering | None = None
+    datasets: DatasetStore | None = None
+    checkpoints: Checkpoints | None = None
+    lineage: LineageReader | None = None
+    restore_checkpoint: Callable[[str, int, str], Checkpoint] | None = None
+    model_access: ModelAccess = field(default_factory=ModelAccess)
+    scoring: ScoringService | None = None
+    score_log: ScoreLog | None = None
+    score_batches: ScoreBatches | None = None
+    deployments: Deployments | None = None
     jobs: JobQueue | None = None
     inbound: Mapping[str, InboundParser[Any]] = field(default_factory=dict)
     otlp: OtlpReceiver | None = None

@@ -284,6 +284,8 @@ class Trainer:
                 version = self._registry.promote(name, version.version)
             else:
                 self._registry.set_alias(name, CHALLENGER, version.version)
+            if self._datasets is not None:
+                self._datasets.retain(name)
         except (TransientError, PermanentError) as error:
             log.warning("the model %s could not be registered: %s", name, error)
             return Trained(state, None, not reason, str(error), end_ms)

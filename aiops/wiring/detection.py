@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from aiops.core import plugins
 from aiops.core.ports import Detector, MetricQuerier, PluginContext, system_clock
 from aiops.incidents.lifecycle import IncidentService
-from aiops.models.registry import ModelRegistry
+from aiops.models.checkpoints import Checkpoints
 from aiops.promql.engine import PromqlEngine
 from aiops.promql.parse import inject_matchers
 from aiops.settings import Settings
 from aiops.store.state.detection import DetectionRepository
 from aiops.store.state.marks import MarkRepository
+from aiops.wiring.watching import discovery
 
 if TYPE_CHECKING:
     from aiops.incidents.detection import DetectionLoop
+    from aiops.models.training import Trainer
 
 
 def detector_of(settings: Settings) -> Detector[Any]:
@@ -28,26 +31,32 @@ def detection_loop(
     settings: Settings,
     querier: MetricQuerier,
     incidents: IncidentService,
-    models: ModelRegistry,
     detections: DetectionRepository,
     marks: MarkRepository,
+    checkpoints: Checkpoints,
+    trainer: Callable[[Detector[Any]], Trainer],
 ) -> DetectionLoop:
-    """Built, not started."""
+    """Built, not started; ``trainer`` makes what trains its detector."""
     from aiops.incidents.detection import DetectionLoop
     from aiops.incidents.source_load import BudgetedQuerier
     from aiops.models.serving import Scorer
-    from aiops.models.training import Trainer
 
     detector = detector_of(settings)
-    remote = querier.name != PromqlEngine.name
+    discover = None
+    source = querier
+    if querier.name != PromqlEngine.name:
+        querier = BudgetedQuerier(querier, settings.detection.load_budget)
+        discover = discovery(settings, querier, source) if settings.detection.watch_found else None
     return DetectionLoop(
-        BudgetedQuerier(querier, settings.detection.load_budget) if remote else querier,
+        querier,
         incidents,
-        Trainer(models, detector),
+        trainer(detector),
         Scorer(detector),
         detections,
         settings.detection,
         settings.incidents,
         narrow=inject_matchers,
         marks=marks,
+        checkpoints=checkpoints,
+        discover=discover,
     )

@@ -8,6 +8,7 @@ from aiops.core.job import Schedule
 from aiops.core.ports import JobProgress, ProgressJobHandler, system_clock
 from aiops.incidents.silences import Silences
 from aiops.jobs.queue import JobQueue
+from aiops.models.training_jobs import RESUMABLE
 from aiops.settings import Settings
 from aiops.store.state.jobs import JobRepository
 from aiops.store.telemetry.store import TelemetryStore
@@ -51,13 +52,14 @@ def start_jobs(
     handlers: Mapping[str, ProgressJobHandler],
     schedules: list[Schedule],
     lifetime: Lifetime,
+    pools: Mapping[str, int],
 ) -> None:
-    """Schedules that are not given any more are forgotten."""
+    """Schedules that are not given any more are forgotten; ``pools`` are the threads of each pool."""
     from aiops.jobs.clock import JobClock
     from aiops.jobs.worker import Worker
 
     clock = JobClock(queue)
-    worker = Worker(rows, handlers)
+    worker = Worker(rows, handlers, pools=pools, resumable=RESUMABLE)
     clock.keep_only({schedule.name for schedule in schedules})
     for schedule in schedules:
         clock.put(schedule)

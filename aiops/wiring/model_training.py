@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from aiops.core.job import BATCH, TRAINING
+from aiops.core.ports import Detector
 from aiops.core.principal import SYSTEM
 from aiops.jobs.compute import Compute, InThread
 from aiops.jobs.processes import Processes
 from aiops.jobs.ray_cluster import RayCluster
 from aiops.models.metering import Metering
+from aiops.models.prices import Prices
+from aiops.models.training import Trainer
 from aiops.settings import Settings
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.model_uses import ModelUseRepository
 from aiops.store.telemetry.store import TelemetryStore
+from aiops.wiring.lifetime import Lifetime
+from aiops.wiring.model_registry import ModelRecords
 
 
 def metering(settings: Settings, state: StateDatabase, store: TelemetryStore) -> Metering:
@@ -22,6 +30,31 @@ def metering(settings: Settings, state: StateDatabase, store: TelemetryStore) ->
         book=store,
         currencies=lambda: store.cost_values("BillingCurrency", SYSTEM),
     )
+
+
+def trainer_of(
+    settings: Settings, records: ModelRecords, detector: Detector[Any], meter: Metering, lifetime: Lifetime
+) -> Trainer:
+    """What trains a detector by the settings. Raises ``ConfigError`` where the executor's extra is not installed."""
+    compute = compute_of(settings)
+    lifetime.on_stop(compute.close)
+    chosen = settings.models.training
+    return Trainer(
+        records.registry,
+        detector,
+        compute=compute,
+        least_points=chosen.process_points,
+        datasets=records.datasets,
+        meter=meter,
+        prices=Prices(settings.models.cost),
+        calibration_days=chosen.calibration_days,
+    )
+
+
+def pools_of(settings: Settings) -> dict[str, int]:
+    """Threads of each pool of jobs."""
+    chosen = settings.models.training
+    return {TRAINING: chosen.jobs_at_once, BATCH: chosen.batch_jobs_at_once}
 
 
 def compute_of(settings: Settings) -> Compute:

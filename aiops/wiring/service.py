@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from aiops import __version__
 from aiops.access.binding import refuse_unsafe_bind
 from aiops.access.keys import KeyService
+from aiops.access.models import ModelAccess
 from aiops.access.rates import RateLimits
 from aiops.actions.approval import ActionService
 from aiops.agent.executor import Executor as PlanExecutor
 from aiops.api.components import (
     detection_component,
     oncall_components,
+    scoring_component,
     signal_components,
     source_components,
     store_component,
@@ -28,7 +30,7 @@ from aiops.api.components import (
 from aiops.api.rule_views import rule_components
 from aiops.api.services import Component, ComponentState, Services
 from aiops.core.errors import AiopsError, TransientError
-from aiops.core.ports import ChatSurface, CostSource, Executor, JobProgress, Notifier, ProgressJobHandler, system_clock
+from aiops.core.ports import ChatSurface, CostSource, Executor, Notifier, ProgressJobHandler, system_clock
 from aiops.core.principal import Principal
 from aiops.cost.bills import Bills
 from aiops.cost.service import CostService
@@ -51,12 +53,15 @@ from aiops.ingest.collector import Collector
 from aiops.ingest.otlp_receiver import receiver_of
 from aiops.jobs.queue import JobQueue
 from aiops.jobs.repeating import Repeating
+from aiops.models import batch_scoring, training_jobs
 from aiops.promql.engine import PromqlEngine
 from aiops.rules.engine import rules_of
 from aiops.settings import Settings
 from aiops.store.state.actions import ActionRepository
 from aiops.store.state.audit import AuditLog
+from aiops.store.state.checkpoints import Checkpoint
 from aiops.store.state.conversations import ConversationRepository
+from aiops.store.state.deployments import DeploymentRepository
 from aiops.store.state.detection import DetectionRepository
 from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.jobs import JobRepository
@@ -67,15 +72,16 @@ from aiops.store.state.reports import ReportRepository
 from aiops.store.state.saved_questions import SavedQuestionRepository
 from aiops.store.state.silences import SilenceRepository
 from aiops.wiring.assistant import assistant
-from aiops.wiring.chat import chat_surfaces
+from aiops.wiring.chat import anomaly_marking, chat_surfaces
 from aiops.wiring.detection import detection_loop
 from aiops.wiring.folder import open_state, writable
 from aiops.wiring.heartbeat import heartbeat
 from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.listening import listen, listen_for_otlp
-from aiops.wiring.model_registry import model_registry
-from aiops.wiring.model_training import metering
+from aiops.wiring.model_registry import model_records
+from aiops.wiring.model_serving import model_serving
+from aiops.wiring.model_training import metering, pools_of, trainer_of
 from aiops.wiring.oncall import on_call
 from aiops.wiring.plugins import PluginFactory, focus_file
 from aiops.wiring.signals import log_signals, mine_logs, signal_series
@@ -86,6 +92,7 @@ if TYPE_CHECKING:
 
     from aiops.incidents.detection import DetectionLoop
     from aiops.ingest.signal_series import SignalSeries
+    from aiops.models.training import Progress, Request
     from aiops.observability import Observability
     from aiops.reports.cost import Report
 
@@ -142,7 +149,7 @@ class Service:
         self.engine = PromqlEngine(self.store, settings.promql)
         self.sources = plugins.all("connectors.telemetry", settings.connectors.telemetry)
         self.querier = metric_querier(settings, self.engine, self.sources)
-        audit = AuditLog(state)
+        audit = self._audit = AuditLog(state)
         keys = KeyService(KeyRepository(state), audit=audit)
         if settings.server.bootstrap_key_file is not None:
             keys.bootstrap_from(settings.server.bootstrap_key_file)
@@ -181,11 +188,26 @@ class Service:
         self._detections, self._marks = DetectionRepository(state), MarkRepository(state)
         self.anomalies = Anomalies(self._detections, self._marks, self.querier, system_clock, lambda: self._detection)
         self._job_rows = JobRepository(state)
-        jobs = JobQueue(self._job_rows)
+        jobs = JobQueue(self._job_rows, pools=training_jobs.POOLS)
         self._change_notices = ChangeNotices(settings.receivers, self.notifiers, jobs)
-        self.models = model_registry(settings)
+        self.records = model_records(settings, state)
+        self.models = self.records.registry
+        if self.records.traces is not None:
+            life.on_stop(self.records.traces.stop)
         self.meter = metering(settings, state, self.store)
         life.on_stop(self.meter.publish)
+        self.serving = model_serving(
+            settings,
+            folder,
+            state,
+            self.models,
+            audit,
+            self.incidents,
+            self._marks,
+            self.querier,
+            meter=self.meter,
+            meters=meters,
+        )
         executor = PlanExecutor(
             self.querier,
             self.store,
@@ -198,8 +220,11 @@ class Service:
         )
         life.on_stop(executor.close)
         conversations = ConversationRepository(state)
+        self._trainings = training_jobs.TrainingJobs(
+            jobs, settings.models.training, self.meter, self._trainable, self._train, folder
+        )
         self.assistant = assistant(
-            settings, executor, self.querier, self.store, conversations, self.meter, plugins, life
+            settings, executor, self.querier, self.store, conversations, self.meter, plugins, life, self.records.traces
         )
         self.services = Services(
             settings=settings,
@@ -227,6 +252,17 @@ class Service:
             cost_report=self._cost_report,
             import_costs=self._bills.upload,
             models=self.models,
+            trainings=self._trainings,
+            meter=self.meter,
+            datasets=self.records.datasets,
+            checkpoints=self.records.checkpoints,
+            lineage=self.records.lineage(DeploymentRepository(state).list),
+            restore_checkpoint=self._restore_checkpoint,
+            model_access=ModelAccess(settings.models.access),
+            scoring=self.serving.scoring,
+            score_log=self.serving.score_log,
+            score_batches=self.serving.batches,
+            deployments=self.serving.deployments,
             jobs=jobs,
             otlp=receiver_of(settings, self.store, system_clock),
             targets=lambda: scrape_targets(self.sources.values()),
@@ -281,6 +317,7 @@ class Service:
         if (sign := heartbeat(self.settings.incidents.heartbeat, self._components)) is not None:
             sign.start()
             life.on_stop(sign.stop)
+        self.serving.start(life)
         refresher = Refresher(self.notifiers, self.incidents.told)
         refresher.start()
         self.rules.start()
@@ -312,9 +349,11 @@ class Service:
             return
         self.engine.warm()
         parts: dict[str, Callable[[], None]] = {
+            "scoring": self._warm_models,
             "chat": self._start_chat,
             "detection": self._start_detection,
             "jobs": self._start_jobs,
+            "model records": lambda: self.records.note_llm(self.assistant.llm),
         }
         for name, begin in parts.items():
             if self._stopping.is_set():
@@ -329,16 +368,31 @@ class Service:
                 log.exception("%s cannot start", name)
         self._late.set()
 
+    def _warm_models(self) -> None:
+        # An empty registry takes seconds to make: that is left to the first training.
+        if (self.settings.data_dir / "mlflow.db").is_file() or self.settings.models.registry.tracking_url:
+            self.serving.warm()
+
     def _start_chat(self) -> None:
-        self._surfaces = chat_surfaces(self.settings, self.app, self.assistant, self.actions, self._plugins)
+        marking = anomaly_marking(self.anomalies, self._audit)
+        self._surfaces = chat_surfaces(self.settings, self.app, self.assistant, self.actions, self._plugins, marking)
 
     def _start_detection(self) -> None:
         if not self.settings.detection.enabled:
             return
-        loop = detection_loop(self.settings, self.querier, self.incidents, self.models, self._detections, self._marks)
+        loop = detection_loop(
+            self.settings,
+            self.querier,
+            self.incidents,
+            self._detections,
+            self._marks,
+            self.records.checkpoints,
+            lambda detector: trainer_of(self.settings, self.records, detector, self.meter, self._life),
+        )
         loop.start()
         self._life.on_stop(loop.stop)
         self._detection = loop
+        self.serving.watch(loop.fleet)
 
     def _start_jobs(self) -> None:
         from aiops.reports.cost import CostReport
@@ -353,15 +407,24 @@ class Service:
             "cost": self._bills.read,
             change_notices.KIND: self._change_notices.run,
             "backfill": backfill_job(self.store, self.sources, self._stopping.wait),
-            "train": self._train_job,
+            training_jobs.KIND: self._trainings.run,
+            batch_scoring.KIND: self.serving.batches.run,
         }
         schedules = schedules_of(settings, training=self._detection is not None)
-        start_jobs(self._job_rows, queue, handlers, schedules, self._life)
+        start_jobs(self._job_rows, queue, handlers, schedules, self._life, pools_of(settings))
         if settings.connectors.clouds:
             queue.submit("cost")
 
-    def _train_job(self, arguments: Mapping[str, str], progress: JobProgress) -> None:  # noqa: ARG002
-        self.detection.train(system_clock(), lambda share, text: progress(share, text))
+    def _restore_checkpoint(self, model: str, checkpoint_id: int, by: str) -> Checkpoint:
+        return self.detection.keeper.restore(model, checkpoint_id, by)
+
+    def _trainable(self) -> Sequence[str]:
+        if self._detection is None:
+            raise TransientError("The detection is not running, so that nothing can be trained.", retry_after_s=5)
+        return self._detection.models
+
+    def _train(self, model: str, request: Request, progress: Progress) -> None:
+        self.detection.train(system_clock(), progress, request, model)
 
     def _cost_report(self, principal: Principal, days: int) -> Report:
         from aiops.reports.cost import CostReport
@@ -385,6 +448,7 @@ class Service:
         found += source_components(self.collector.status() if self.collector else ())
         found += signal_components(self._series.status() if self._series else None)
         found += rule_components(self.rules)
+        found.append(scoring_component(self.serving.scoring))
         found += [*oncall_components(self.oncall), *watchdog_components(self.watchdogs)]
         failed = dict(self._failed)
         why = failed.pop("detection", "")

@@ -66,10 +66,30 @@ NEEDS = {
     "GET /api/v1/reports/cost": Permission.READ,
     "POST /api/v1/webhooks/{source}": Permission.SEND_ALERTS,
     "POST /api/v2/alerts": Permission.SEND_ALERTS,
+    "GET /api/v1/anomalies/{anomaly_id}/lineage": Permission.READ,
+    "GET /api/v1/models/{name}/datasets": Permission.READ,
+    "GET /api/v1/models/{name}/checkpoints": Permission.READ,
+    "POST /api/v1/models/{name}/checkpoints/{checkpoint_id}/restore": Permission.ADMIN,
     "GET /api/v1/models": Permission.READ,
     "GET /api/v1/models/{name}": Permission.READ,
     "POST /api/v1/models/{name}/versions/{version}/promote": Permission.ADMIN,
     "POST /api/v1/models/{name}/rollback": Permission.ADMIN,
+    "POST /api/v1/models/{name}/score": Permission.READ,
+    "GET /api/v1/models/{name}/series": Permission.READ,
+    "GET /api/v1/scoring": Permission.READ,
+    "POST /api/v1/models/{name}/score-batches": Permission.READ,
+    "GET /api/v1/score-batches/{batch_id}": Permission.READ,
+    "GET /api/v1/score-batches/{batch_id}/scores": Permission.READ,
+    "GET /api/v1/deployments": Permission.READ,
+    "GET /api/v1/deployments/{deployment_id}": Permission.READ,
+    "POST /api/v1/models/{name}/deployments": Permission.READ,
+    "POST /api/v1/deployments/{deployment_id}/promote": Permission.READ,
+    "POST /api/v1/deployments/{deployment_id}/rollback": Permission.READ,
+    "POST /api/v1/deployments/{deployment_id}/stop": Permission.READ,
+    "POST /api/v1/models/train": Permission.READ,
+    "POST /api/v1/models/{name}/train": Permission.READ,
+    "GET /api/v1/trainings": Permission.READ,
+    "GET /api/v1/model-costs": Permission.READ,
     "GET /api/v1/notifications": Permission.OPERATE,
     "POST /api/v1/notifications/test": Permission.OPERATE,
     "POST /api/v1/notifications/{notification_id}/resend": Permission.OPERATE,
@@ -120,6 +140,9 @@ BODIES: dict[str, dict[str, object]] = {
     "POST /api/v1/notifications/test": {"receiver": "none"},
     "POST /api/v1/backfills": {"source": "none"},
     "POST /api/v1/store/backup": {"folder": "relative"},
+    "POST /api/v1/models/{name}/score": {"series": [{"id": "x", "values": [1.0]}], "timestamps": [0]},
+    "POST /api/v1/models/{name}/score-batches": {"start_ms": 0, "end_ms": 1},
+    "POST /api/v1/models/{name}/deployments": {"version": "2", "strategy": "shadow"},
 }
 
 
@@ -138,7 +161,7 @@ def operations(app: FastAPI) -> Iterator[str]:
 
 def call(house: House, operation: str, headers: dict[str, str]) -> int:
     method, path = operation.split(" ")
-    for name in ("answer_id", "incident_id", "action_id", "notification_id", "job_id", "silence_id", "name", "version"):
+    for name in ("answer_id", "incident_id", "action_id", "notification_id", "job_id", "silence_id", "name", "version", "checkpoint_id"):
         path = path.replace(f"{{{name}}}", "1")
     path = path.replace("{source}", "alertmanager")
     query = {"name": "a.csv"} if path.endswith("/import") else {}
