@@ -73,14 +73,16 @@ def detect(
 def _judge(
     settings: Settings, metrics: MetricQuerier, start_ms: int, end_ms: int, queries: list[str], progress: Any
 ) -> Backtest:
+    from aiops.cli.api_metrics import ApiMetrics
     from aiops.incidents.backtest import backtest
     from aiops.incidents.filling import DEFAULTS
-    from aiops.incidents.watch import entries_for, watch_list
+    from aiops.incidents.watch import entries_for
     from aiops.promql.parse import inject_matchers
-    from aiops.wiring.backtest import detector
+    from aiops.wiring.backtest import detector, watched
 
     chosen = settings.detection
-    entries = entries_for(queries, chosen) if queries else watch_list(chosen)
+    remote = not isinstance(metrics, ApiMetrics)
+    entries = entries_for(queries, chosen) if queries else watched(settings, metrics, end_ms, remote=remote)
     progress(0.0, "loading the detectors")
     return backtest(
         metrics,
