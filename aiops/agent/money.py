@@ -35,6 +35,12 @@ COLUMN_WORDS = {
     "ServiceCategory": "category", "ServiceProviderName": "provider",
 }  # fmt: skip
 _OF_MONEY = group("money")
+OURSELVES = "aiops"
+"""The service under which the assistant books what its own models cost."""
+_OURSELVES = re.compile(
+    r"\b(?:(?:the|this|our|your) )?(?:assistant|aiops|copilot)(?: itself| yourself)?\b"
+    r"|\byourself\b|\b(?:do|did|will|have) you(?= (?:cost|spen[dt])\b)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +55,17 @@ class Money:
 def read(question: Question, rest: str, window: Window | None, back_s: float | None, bill: Bill) -> Money:
     """The step for a question about money. ``rest`` is the question without its time phrase."""
     low = question.text.lower()
+    ours = OURSELVES in bill.get("ServiceName", ()) and _OURSELVES.search(rest.lower())
+    if ours:
+        rest = _OURSELVES.sub(OURSELVES, rest.lower())
     where, left = _filters(rest, bill)
     if left and bill:
         return Money(None, clarify=_unmatched(left, bill))
     sure = 0.9 if not left else 0.45
     of = f" of {', '.join(where.values())}" if where else ""
     group = next((column for pattern, column in _GROUPS if re.search(pattern, low)), "ServiceName")
+    if ours and group == "ServiceName":
+        group = "ResourceId"
     if _UNUSUAL.search(low) and not re.search(r"\bbudget|\bforecast", low):
         step = CostStep(
             title="unusual cost" + of, what="anomalies", group_by=(group,), where=where,

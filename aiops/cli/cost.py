@@ -16,10 +16,23 @@ DAY_MS = 86_400_000
 HOW_TO_GET_COSTS = "Import a FOCUS file with `aiops cost import`, or configure connectors.clouds."
 
 
+Service = Annotated[str, typer.Option("--service", help="Only this ServiceName, such as aiops for its own cost.")]
+
+
+@app.callback(invoke_without_command=True)
+def costs(context: typer.Context, service: Service = "", json: Json = False) -> None:
+    """Cloud costs: summary, forecast, anomalies, budgets, import. With --service alone, the summary of one service."""
+    if context.invoked_subcommand is None:
+        summary(service=service, json=json)
+
+
 @app.command()
 def summary(
     days: Annotated[int, typer.Option(help="Days back from today.", min=1, max=366)] = 7,
-    by: Annotated[str, typer.Option(help="FOCUS column to group by.")] = "ServiceName",
+    by: Annotated[
+        str, typer.Option(help="FOCUS column to group by; default ServiceName, of one service ResourceName.")
+    ] = "",
+    service: Service = "",
     json: Json = False,
     url: Url = "",
     api_key: ApiKey = "",
@@ -31,6 +44,7 @@ def summary(
     from aiops.core.ports import system_clock
 
     today = system_clock() // DAY_MS * DAY_MS
+    by = by or ("ResourceName" if service else "ServiceName")
     found = fetched(
         settings_of(config, data_dir, url, api_key),
         f"{PATH}/summary",
@@ -38,6 +52,7 @@ def summary(
         start_ms=today - days * DAY_MS,
         end_ms=today + DAY_MS,
         group_by=by,
+        where=f"ServiceName={service}" if service else "",
     )
     if found is None:
         return

@@ -57,3 +57,26 @@ def test_without_a_known_bill_strange_words_only_lower_the_confidence() -> None:
     got = read("what will the GPU bill be?", {})
     assert got.step is not None
     assert got.confidence < 0.6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what does the assistant itself cost?",
+        "how much did you cost this week?",
+        "what do you cost us?",
+        "cost of aiops last month",
+        "what did this assistant spend yesterday?",
+    ],
+)
+def test_the_assistant_knows_what_it_costs_itself(text: str) -> None:
+    step = read(text, {**BILL, "ServiceName": (*BILL["ServiceName"], "aiops")}).step
+    assert step is not None
+    assert step.where == {"ServiceName": "aiops"}
+    assert step.group_by == ("ResourceId",)
+    assert read(text).step is None or "aiops" not in read(text).step.where.values()  # type: ignore[union-attr]
+
+
+def test_who_is_asked_is_not_what_is_asked_about() -> None:
+    step = read("can you tell what we spent on storage?", {**BILL, "ServiceName": (*BILL["ServiceName"], "aiops")}).step
+    assert step is None or step.where.get("ServiceName") != "aiops"
