@@ -19,21 +19,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aiops.agent import intents, prompts
+from aiops.agent import intents
 from aiops.agent.catalogue import Catalogue
 from aiops.agent.concepts import load_concepts
 from aiops.agent.executor import Executor
-from aiops.agent.found import Asking
 from aiops.agent.limits import QuestionLimits
+from aiops.agent.llm_desk import LlmDesk, prompt_in_use
 from aiops.agent.llm_tracing import traced
-from aiops.agent.retrieval import ConceptIndex, MetricIndex
-from aiops.agent.skeletons import SERVICE_LABELS
+from aiops.agent.masks import NoPseudonyms, Pseudonyms
+from aiops.agent.plan_schema import OUR_FIELDS, plan_schema
+from aiops.agent.retrieval import ConceptIndex
 from aiops.agent.validator import Validator
 from aiops.agent.words import raw_tokens
 from aiops.core.errors import AiopsError, ConfigError, InvalidPlan, LimitExceeded, TransientError
 from aiops.core.ports import BudgetGuard, ChatModelProvider, Clock, LlmTracer, UsageLedger, system_clock
 from aiops.core.query import ActionProposalStep, Plan, Question
-from aiops.core.untrusted import Untrusted
 from aiops.models.prices import Prices
 from aiops.settings import ModelCostSettings
 
@@ -41,13 +41,9 @@ log = logging.getLogger(__name__)
 
 NEEDED = ("langchain", "genai_prices")
 """Packages of the extra ``llm``."""
-PROMPT = "plan_question"
 REPAIRS = 2
 EXPECTED_TOKENS = (6_000, 800)
 """Input and output tokens that a call is expected to take, for the budget check before it."""
-OUR_FIELDS = ("planner", "concept", "sure", "suggestions", "candidates", "intent")
-"""Fields of a plan that the model does not set."""
-RESULT_CAP = 4_000
 
 
 class LlmPlanner:
@@ -58,6 +54,7 @@ class LlmPlanner:
         executor: runs plans for the tool ``run_plan``; proposals are refused there.
         budget: asked before every question; ``ledger`` books what each call cost.
         tracer: is told of every call.
+        names: stand-ins for hosts and users; without them names are sent as they are.
     """
 
     def __init__(
@@ -73,6 +70,7 @@ class LlmPlanner:
         limits: QuestionLimits | None = None,
         tracer: LlmTracer | None = None,
         prices: Prices | None = None,
+        names: Pseudonyms | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Raises ``ConfigError`` where the provider's extra is not installed."""
@@ -92,6 +90,7 @@ class LlmPlanner:
         self._limits = limits or QuestionLimits()
         self._tracer = tracer
         self._prices = prices or Prices(ModelCostSettings())
+        self._names = names or NoPseudonyms()
         self._clock = clock
         self._concepts = ConceptIndex([c for c in load_concepts() if c.step == "metric"])
         self._pool = ThreadPoolExecutor(4, "ask-llm")
@@ -124,36 +123,42 @@ class LlmPlanner:
     def _converse(self, question: Question, catalogue: Catalogue) -> Plan:
         from langsmith.run_helpers import tracing_context
 
+        names = self._names
+        desk = LlmDesk(
+            question, catalogue, self._executor, self._validator, self._concepts,
+            lambda draft: self._accept(draft, question), names,
+        )  # fmt: skip
         calls = _Calls(self._limits.llm_calls, question.principal.name)
-        messages: list[Any] = [{"role": "user", "content": question.text}]
+        messages: list[Any] = [{"role": "user", "content": desk.asked()}]
         with tracing_context(enabled=False):
             for attempt in range(REPAIRS + 1):
                 try:
-                    draft, messages = self._draft(question, catalogue, messages, calls)
-                    plan = self._accept(draft, question)
+                    draft, messages = self._draft(desk, messages, calls)
+                    plan = self._accept(names.show(draft), question)
                     self._validator.check(plan, catalogue, question.asked_ms)
                     return plan
                 except InvalidPlan as error:
                     if attempt == REPAIRS:
                         raise
                     log.info("the plan of %s needs repair: %s", self.name, error)
-                    messages = [*messages, {"role": "user", "content": f"The plan was refused: {error} Mend it."}]
+                    messages = [
+                        *messages,
+                        {"role": "user", "content": names.hide(f"The plan was refused: {error} Mend it.")},
+                    ]
         raise InvalidPlan("No plan was made.")
 
-    def _draft(
-        self, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
-    ) -> tuple[Any, list[Any]]:
+    def _draft(self, desk: LlmDesk, messages: list[Any], calls: _Calls) -> tuple[Any, list[Any]]:
         """The model's plan, unchecked, and the conversation so far; goes down the ladder where a rung is refused."""
         model = self._chat_model()
         if self._tracer is not None:
-            asker = question.principal.name
+            asker = desk.question.principal.name
             model = traced(model, self._tracer, self._clock, self.name, prompt_in_use(), asker, self._price)
-        system = self._system(question, catalogue)
+        system = desk.system()
         rungs = (self._by_tool, self._by_schema, self._by_object)
         refused: Exception | None = None
         for rung in rungs[calls.rung :]:
             try:
-                return rung(model, system, question, catalogue, messages, calls)
+                return rung(model, system, desk, messages, calls)
             except AiopsError:
                 raise
             except Exception as error:  # noqa: BLE001
@@ -195,32 +200,31 @@ class LlmPlanner:
         return state
 
     def _by_tool(
-        self, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
+        self, model: Any, system: str, desk: LlmDesk, messages: list[Any], calls: _Calls
     ) -> tuple[Any, list[Any]]:
         from langchain.agents.structured_output import ToolStrategy
 
-        return self._structured(ToolStrategy(plan_schema()), model, system, question, catalogue, messages, calls)
+        return self._structured(ToolStrategy(plan_schema()), model, system, desk, messages, calls)
 
     def _by_schema(
-        self, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
+        self, model: Any, system: str, desk: LlmDesk, messages: list[Any], calls: _Calls
     ) -> tuple[Any, list[Any]]:
         from langchain.agents.structured_output import ProviderStrategy
 
-        return self._structured(ProviderStrategy(plan_schema()), model, system, question, catalogue, messages, calls)
+        return self._structured(ProviderStrategy(plan_schema()), model, system, desk, messages, calls)
 
     def _structured(
-        self, form: Any, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any],
-        calls: _Calls,
-    ) -> tuple[Any, list[Any]]:  # fmt: skip
-        state = self._agent(model, system, self._tools(question, catalogue), form, messages, calls)
+        self, form: Any, model: Any, system: str, desk: LlmDesk, messages: list[Any], calls: _Calls
+    ) -> tuple[Any, list[Any]]:
+        state = self._agent(model, system, desk.tools(), form, messages, calls)
         if "structured_response" not in state:
             raise ValueError("the model gave no plan")
         return state["structured_response"], state["messages"]
 
     def _by_object(
-        self, model: Any, system: str, question: Question, catalogue: Catalogue, messages: list[Any], calls: _Calls
+        self, model: Any, system: str, desk: LlmDesk, messages: list[Any], calls: _Calls
     ) -> tuple[Any, list[Any]]:
-        del question, catalogue
+        del desk
         calls.take()
         shape = json.dumps(plan_schema(), separators=(",", ":"))
         told = f"{system}\n\nYou have no tools. Reply with one JSON object of this schema, nothing else:\n{shape}"
@@ -234,61 +238,7 @@ class LlmPlanner:
         except ValueError as error:
             raise InvalidPlan("The reply is not JSON.", hint="Reply with one JSON object only.") from error
 
-    # ------------------------------------------------------------ what the model is told and may ask
-
-    def _system(self, question: Question, catalogue: Catalogue) -> str:
-        metrics = catalogue.metrics()
-        found = [m.concept for m in self._concepts.search(question.text, 30)]
-        usable = [c for c in found if all(m in metrics or f"{m}_count" in metrics for m in c.metrics)][:6]
-        lines = [f"- {c.title} ({c.unit or '1'}): {(c.value or c.quantile)[:260]}" for c in usable]
-        return prompts.load(PROMPT).fill(
-            now=str(question.asked_ms),
-            zone=question.zone,
-            concepts="\n".join(lines) or "- none fits",
-            services=", ".join(Untrusted(s).fenced(60) for s in _services(catalogue)[:20]) or "none",
-        )
-
-    def _tools(self, question: Question, catalogue: Catalogue) -> list[Callable[..., str]]:
-        asking = Asking(question.principal, question.asked_ms, question.zone)
-
-        def find_metrics(words: str) -> str:
-            """Search live metric names by words of their name and help. Gives name, type and help, best first."""
-            metrics = catalogue.metrics()
-            names = [n for n, _ in MetricIndex(metrics).search(words[:200], 12)]
-            rows = [f"{n} ({metrics[n].type}) {Untrusted(metrics[n].help).fenced(120)}" for n in names]
-            return "\n".join(rows) or "No metric has such words."
-
-        def label_values(metric: str, label: str = "") -> str:
-            """Labels of a metric, or with a label's name its live values."""
-            known = catalogue.labels(metric)
-            if known is None:
-                return f"There is no metric {Untrusted(metric).fenced(100)}."
-            if not label:
-                return "Labels: " + ", ".join(sorted(known))
-            return ", ".join(Untrusted(v).fenced(80) for v in sorted(known.get(label, ()))[:40]) or "No such label."
-
-        def run_plan(plan: dict[str, Any]) -> str:
-            """Run a plan (an object as Plan takes it) and see what it measures. Proposes no actions."""
-            try:
-                made = self._accept(plan, question)
-                if any(isinstance(s, ActionProposalStep) for s in made.steps):
-                    return "Refused: actions are not run from here."
-                self._validator.check(made, catalogue, question.asked_ms)
-                found = self._executor.run(made, asking, catalogue)
-            except AiopsError as error:
-                return f"Refused: {error}"
-            rows = []
-            for e in found.evidence:
-                rows.append(f"{e.id} {e.kind} {e.state.value} {Untrusted(e.note).display(200)}")
-                rows += [
-                    f"  {f.name} {f.value:g} {f.unit} "
-                    + " ".join(f"{k}={Untrusted(v).fenced(60)}" for k, v in f.labels)
-                    for f in e.figures[:12]
-                ]
-                rows += ["  " + line.fenced(160) for line in e.lines[:8]]
-            return "\n".join(rows)[:RESULT_CAP]
-
-        return [find_metrics, label_values, run_plan]
+    # ------------------------------------------------------------ what the model made
 
     def _accept(self, draft: Any, question: Question) -> Plan:
         """The model's object as a plan, without what it may not set or say. Raises ``InvalidPlan``."""
@@ -333,11 +283,6 @@ class LlmPlanner:
                 self._ledger.record(self.name, self._price(*tokens), details)
 
 
-def prompt_in_use() -> str:
-    """The planner's prompt as ``name@version``."""
-    return f"{PROMPT}@{prompts.load(PROMPT).version}"
-
-
 class _Calls:
     """Model calls left for one question, who asked it, and the rung of the ladder that the provider takes."""
 
@@ -362,15 +307,6 @@ def _asked_for(step: ActionProposalStep, question: Question) -> None:
         raise InvalidPlan("The person did not ask for this action on this target.", hint="Leave the action out.")
 
 
-def _services(catalogue: Catalogue) -> list[str]:
-    found: set[str] = set()
-    for metric in ("http_server_request_duration_seconds_count", "http_requests_total"):
-        table = catalogue.labels(metric) or {}
-        label = next((n for n in SERVICE_LABELS if n in table), "")
-        found.update(table.get(label, ()))
-    return sorted(found)
-
-
 def _status_of(error: Exception) -> int | None:
     """The HTTP status behind a provider's error: each client keeps it elsewhere, some only in what caused it."""
     seen: BaseException | None = error
@@ -390,44 +326,3 @@ def _reason(error: Exception | None) -> str:
         return "no rung of the ladder is left"
     status = _status_of(error)
     return type(error).__name__ + (f" (HTTP {status})" if status else "")
-
-
-def plan_schema() -> dict[str, Any]:
-    """The plan's JSON schema as the model sees it: without our own fields, titles and defaults."""
-    schema = Plan.model_json_schema()
-    for name in OUR_FIELDS:
-        schema["properties"].pop(name, None)
-    for part in schema["$defs"].values():
-        if "window" in part["properties"]:
-            # LangChain inlines references; the window's own schema twelve times over would be half the request.
-            part["properties"]["window"] = {"type": "object", "description": "{last_s} or {start_ms, end_ms}"}
-    schema["$defs"].pop("Window")
-    schema["$defs"]["Threshold"]["properties"].pop("default")
-    slim: dict[str, Any] = _slim(schema)
-    return {**slim, "title": "Plan", "description": "The look-ups that answer the question."}
-
-
-_DROPPED = (
-    "title", "default", "maxLength", "minLength", "exclusiveMinimum", "minimum", "maximum", "maxItems", "maxProperties",
-)  # fmt: skip
-
-
-def _slim(node: Any) -> Any:
-    if isinstance(node, dict):
-        properties = node.get("properties")
-        out = {k: _slim(v) for k, v in node.items() if k not in _DROPPED and k != "properties" and v is not False}
-        if isinstance(properties, dict):
-            out["properties"] = {k: _slim(v) for k, v in properties.items()}
-        if "description" in out and "properties" in out:
-            out["description"] = out["description"].split("\n")[0]
-        if "const" in out:
-            out.pop("type", None)
-        options = out.get("anyOf")
-        if isinstance(options, list) and {"type": "null"} in options:
-            rest = [o for o in options if o != {"type": "null"}]
-            out = {**{k: v for k, v in out.items() if k != "anyOf"}, **(rest[0] if len(rest) == 1 else {"anyOf": rest})}
-        if "discriminator" in out:
-            out.pop("discriminator")
-            out["anyOf"] = out.pop("oneOf")
-        return out
-    return [_slim(v) for v in node] if isinstance(node, list) else node

@@ -291,6 +291,11 @@ class ChatModelProvider(Plugin[OptionsT]):
 
     needs: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where requests go: a URL, or a host's name."""
+
     @abstractmethod
     def chat_model(self, model: str) -> Any:
         """A ``langchain_core`` chat model with time-out and no hidden retries."""

@@ -19,6 +19,10 @@ class LlmSettings(Section):
     timeout_s: float = 30.0
     max_cost_per_day: float = 5.0
     max_calls_per_question: int = 6
+    pseudonyms: bool = False
+    """Hosts and users reach the model under stand-ins, which are turned back in what it plans."""
+    local_only: bool = False
+    """Refuse to start with a model that is not on this machine or in a private network."""
 
 
 class AgentSettings(Section):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from urllib.parse import urlsplit
 
+from aiops.access.binding import is_private
 from aiops.agent.assistant import Assistant
 from aiops.agent.catalogue import Catalogues
 from aiops.agent.executor import Executor
@@ -68,15 +70,23 @@ def _llm_planner(
         raise ConfigError(
             f"agent.llm.model is '{provider}'; it must be provider:model.", hint=f"Such as {DEFAULT_MODEL}."
         )
+    from aiops.agent.masks import Pseudonyms
     from aiops.agent.planner_llm import LlmPlanner
 
     entry = settings.connectors.llm.get(provider, PluginSettings(plugin=provider))
     plugin: ChatModelProvider[Any] = plugins.one("connectors.llm", provider, entry)
+    host = urlsplit(plugin.address).hostname or plugin.address
+    if chosen.local_only and not is_private(host):
+        raise ConfigError(
+            f"agent.llm.local_only is set, and '{provider}' sends to {host}.",
+            hint="Name a model on this machine or in your network, or unset agent.llm.local_only.",
+        )
     spend, prices = LlmSpend(meter), Prices(settings.models.cost)
     try:
         planner = LlmPlanner(
-            plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits, prices=prices, tracer=tracer
-        )
+            plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits, prices=prices, tracer=tracer,
+            names=Pseudonyms() if chosen.pseudonyms else None,
+        )  # fmt: skip
     except ConfigError as error:
         if chosen.model or settings.agent.planner == "llm":
             raise

@@ -43,7 +43,7 @@ class ModelRecords:
         """
         if not model and not self.registry.tracking.made:
             return
-        from aiops.agent.planner_llm import PROMPT
+        from aiops.agent.llm_desk import PROMPT
 
         try:
             found = [prompts.load(name) for name in prompts.names()]
@@ -71,10 +71,3 @@ def model_records(settings: Settings, state: StateDatabase) -> ModelRecords:
     )
     traces = LlmTraces(registry.tracking, contents=chosen.trace_contents) if chosen.trace_llm else None
     return ModelRecords(registry, datasets, checkpoints, traces)
-
-
-def model_registry(settings: Settings) -> ModelRegistry:
-    """The registry alone. Raises ``ConfigError`` for a key file that cannot be read."""
-    return ModelRegistry(
-        settings.data_dir, settings.models.registry, key=key_of(settings.models.registry, settings.store)
-    )

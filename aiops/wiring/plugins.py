@@ -27,7 +27,10 @@ class PluginFactory:
         return {name: self.one(kind, name, entry) for name, entry in configured.items()}
 
     def one(self, kind: str, name: str, entry: PluginSettings) -> Any:
-        options = {**_given(self._settings, kind, entry.plugin), **entry.options}
+        given = _given(self._settings, kind, entry.plugin)
+        if kind == "connectors.llm" and "base_url" in entry.options:
+            given.pop("api_key", None)  # the key of one address is not for another
+        options = {**given, **entry.options}
         plugin = plugins.build(
             kind, entry.plugin, options, PluginContext(name, system_clock, read_parquet, inject_matchers)
         )

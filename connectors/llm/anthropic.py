@@ -27,6 +27,10 @@ class Anthropic(ChatModelProvider[AnthropicOptions]):
     extra = "llm-anthropic"
     needs = ("langchain_anthropic",)
 
+    @property
+    def address(self) -> str:
+        return self.options.base_url or ANTHROPIC_URL
+
     def chat_model(self, model: str) -> Any:
         from langchain_anthropic import ChatAnthropic
 

@@ -26,6 +26,10 @@ class AzureOpenAi(ChatModelProvider[AzureOpenAiOptions]):
     extra = "llm"
     needs = ("langchain_openai",)
 
+    @property
+    def address(self) -> str:
+        return self.options.endpoint
+
     def chat_model(self, model: str) -> Any:
         from langchain_openai import AzureChatOpenAI
 

@@ -31,6 +31,10 @@ class Bedrock(ChatModelProvider[BedrockOptions]):
     extra = "llm-bedrock"
     needs = ("langchain_aws",)
 
+    @property
+    def address(self) -> str:
+        return self.options.endpoint or f"https://bedrock-runtime.{self.options.region}.amazonaws.com"
+
     def chat_model(self, model: str) -> Any:
         from botocore.config import Config  # type: ignore[import-untyped]
         from langchain_aws import ChatBedrockConverse

@@ -38,6 +38,10 @@ class Google(ChatModelProvider[GoogleOptions]):
     extra = "llm-google"
     needs = ("langchain_google_genai",)
 
+    @property
+    def address(self) -> str:
+        return self.options.base_url or "https://generativelanguage.googleapis.com"
+
     def chat_model(self, model: str) -> Any:
         from langchain_google_genai import ChatGoogleGenerativeAI
 

@@ -25,6 +25,10 @@ class Ollama(ChatModelProvider[OllamaOptions]):
     extra = "llm-ollama"
     needs = ("langchain_ollama",)
 
+    @property
+    def address(self) -> str:
+        return self.options.base_url
+
     def chat_model(self, model: str) -> Any:
         from langchain_ollama import ChatOllama
 

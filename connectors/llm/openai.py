@@ -32,6 +32,10 @@ class OpenAi(ChatModelProvider[OpenAiOptions]):
     extra = "llm"
     needs = ("langchain_openai",)
 
+    @property
+    def address(self) -> str:
+        return self.options.base_url or OPENAI_URL
+
     def chat_model(self, model: str) -> Any:
         from langchain_openai import ChatOpenAI
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiops.agent.assistant import Assistant
 from aiops.agent.catalogue import Catalogues
 from aiops.agent.executor import Executor
 from aiops.agent.limits import QuestionLimits
+from aiops.agent.masks import Pseudonyms
 from aiops.agent.planner_llm import LlmPlanner
 from aiops.core.action import Action, ActionProposal
 from aiops.core.incident import Incident, IncidentStatus, Severity
@@ -125,7 +127,9 @@ def provider(server: Server, timeout_s: float = 5.0) -> ChatModelProvider[Any]:
 class Desk:
     """An assistant with an LLM planner over one server."""
 
-    def __init__(self, server: Server, *, seconds: float = 20.0, budget: float = 5.0) -> None:
+    def __init__(
+        self, server: Server, *, seconds: float = 20.0, budget: float = 5.0, names: Pseudonyms | None = None
+    ) -> None:
         self.actions, self.ledger = Actions(), Ledger()
         self.state = StateDatabase("sqlite://")
         self.state.upgrade()
@@ -135,7 +139,7 @@ class Desk:
         self.executor = Executor(metrics, Signals(), None, Incidents(), self.actions)
         self.planner = LlmPlanner(
             provider(server), "openai", "gpt-5-mini", self.executor, budget=spend,
-            ledger=self.ledger, limits=QuestionLimits(llm_seconds=seconds),
+            ledger=self.ledger, limits=QuestionLimits(llm_seconds=seconds), names=names,
         )  # fmt: skip
         catalogues = Catalogues(metrics, lambda: NOW)
         self.assistant = Assistant(catalogues, self.executor, llm=self.planner, clock=lambda: NOW)
@@ -279,3 +283,34 @@ def test_an_action_that_the_person_asks_for_is_proposed() -> None:
     answer, desk, _ = asked(lambda n, body: tool_call("Plan", plan), "restart payment")
     assert desk.actions.proposed == [Action("webhook", "payment", (("executor", "ops"),))]
     assert answer.proposals == ("prop_1",)
+
+
+def test_under_pseudonyms_the_model_reads_no_host_and_the_answer_names_it() -> None:
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        told = json.dumps(body["messages"], ensure_ascii=False)
+        stand_in = re.search(r"host-[0-9a-f]{8}", told)
+        if number == 0:
+            return tool_call("label_values", {"metric": AVAIL, "label": "instance"})
+        assert stand_in is not None
+        plan = {"steps": [{"kind": "metric", "promql": f'{AVAIL}{{instance="{stand_in[0]}"}}', "unit": "By"}]}
+        if number == 1:
+            return tool_call("run_plan", {"plan": plan}, "call_2")
+        return tool_call("Plan", plan | {"confidence": 0.9}, "call_3")
+
+    answer, _, server = asked(script, "how much disk is left on WEB-1?", names=Pseudonyms())
+    assert answer.planner == "openai:gpt-5-mini"
+    assert answer.evidence[0].query == f'{AVAIL}{{instance="web-1"}}'
+    assert "web-1" in answer.text
+    assert all("web-1" not in json.dumps(request).lower() for request in server.requests)
+
+
+def test_secrets_in_telemetry_do_not_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Signals, "poison", "login of ann@example.org: password=hunter22 card 4111 1111 1111 1111")
+    look = {"steps": [{"kind": "log", "service": "payment"}], "confidence": 0.9}
+
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        return tool_call("run_plan" if number == 0 else "Plan", {"plan": look} if number == 0 else look, f"c{number}")
+
+    _, _, server = asked(script, "show me the error logs of payment")
+    told = json.dumps(server.requests[1]["messages"])
+    assert "login of [email]: password=[secret] card [card]" in told
