@@ -117,20 +117,31 @@ def _integer(param: Floats, size: int) -> Ints:
     return np.clip(param, 0, size).astype(np.int64)
 
 
+def _members(ids: Ints) -> list[Ints]:
+    """Rows of each group, ascending; groups in order of their number."""
+    order = np.argsort(ids, kind="stable")
+    return [own for own in np.split(order, np.flatnonzero(np.diff(ids[order])) + 1) if len(own)]
+
+
+def _rank(values: Floats, present: Bools, op: str) -> tuple[Ints, Ints]:
+    """Rows in order of value at each step, NaN and then absent ones last, and the place of each row: [S, T] both."""
+    key = np.where(np.isnan(values), np.inf, -values if op == "topk" else values)
+    tier = np.where(~present, 2, np.where(np.isnan(values), 1, 0))
+    ranked = np.lexsort((key, tier), axis=0)
+    rank = np.empty_like(ranked)
+    np.put_along_axis(rank, ranked, np.arange(len(values))[:, None] * np.ones_like(ranked), axis=0)
+    return ranked, rank
+
+
 def top(frame: Frame, op: str, k: Floats, labels: tuple[str, ...], without: bool) -> Frame:
     """``topk``, ``bottomk``: NaN last. With one step the result is in order."""
     limit = _integer(k, len(frame))
-    ids, groups = grouping(frame.labels, labels, not without)
+    ids, _ = grouping(frame.labels, labels, not without)
     ok = np.zeros_like(frame.ok)
     order: list[int] = []
-    for group in range(len(groups)):
-        rows = np.nonzero(ids == group)[0]
+    for rows in _members(ids):
         values, present = frame.values[rows], frame.ok[rows]
-        key = np.where(np.isnan(values), np.inf, -values if op == "topk" else values)
-        tier = np.where(~present, 2, np.where(np.isnan(values), 1, 0))
-        ranked = np.lexsort((key, tier), axis=0)
-        rank = np.empty_like(ranked)
-        np.put_along_axis(rank, ranked, np.arange(len(rows))[:, None] * np.ones_like(ranked), axis=0)
+        ranked, rank = _rank(values, present, op)
         ok[rows] = present & (rank < limit)
         if ok.shape[1] == 1:
             order.extend(rows[ranked[:, 0]].tolist())
@@ -139,6 +150,49 @@ def top(frame: Frame, op: str, k: Floats, labels: tuple[str, ...], without: bool
         out = out.take(np.array(order, np.int64))
         out.ordered = True
     return out.compact()
+
+
+@dataclass(slots=True)
+class Leaders:
+    """The series that ``topk`` and ``bottomk`` may still choose, taken in by blocks in the order of the series.
+
+    A later series displaces an earlier one only where it is strictly ahead, so one that is behind in its own block
+    and all before it stays behind.
+    """
+
+    op: str
+    most: int
+    ids: Ints
+    rows: Ints
+    values: Floats
+    ok: Bools
+
+    @classmethod
+    def start(cls, op: str, k: Floats, ids: Ints, steps: int) -> Leaders:
+        """``ids`` are the groups of all series, int64 [S]."""
+        most = int(_integer(k, len(ids)).max(initial=0))
+        return cls(op, most, ids, np.empty(0, np.int64), np.empty((0, steps)), np.empty((0, steps), bool))
+
+    def add(self, part: slice, values: Floats, ok: Bools) -> None:
+        """Take in a block: values and ok [B, T]."""
+        rows = np.concatenate([self.rows, np.arange(part.start, part.stop)])
+        values, ok = np.concatenate([self.values, values]), np.concatenate([self.ok, ok])
+        alive = np.ones(len(rows), bool)
+        for own in _members(self.ids[rows]):
+            if own[-1] >= len(self.rows):  # some of the group are new
+                alive[own] = self._leads(values[own], ok[own]).any(axis=1)
+        self.rows, self.values, self.ok = rows[alive], values[alive], ok[alive]
+
+    def _leads(self, values: Floats, ok: Bools) -> Bools:
+        """Where a value is among the first; a few more than ``most`` where several are equal."""
+        if len(values) <= self.most or not self.most:
+            return np.asarray(ok & (self.most > 0))
+        key = np.where(ok & ~np.isnan(values), values if self.op == "topk" else -values, -np.inf)
+        place = len(key) - self.most
+        leads = ok & (key >= np.partition(key, place, axis=0)[place])
+        if int(leads.sum(axis=0).max(initial=0)) > 2 * self.most:  # of many equal values the first ones do
+            leads = ok & (_rank(values, ok, self.op)[1] < self.most)
+        return np.asarray(leads)
 
 
 def limit(frame: Frame, k: Floats, labels: tuple[str, ...], without: bool) -> Frame:

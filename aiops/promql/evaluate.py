@@ -6,11 +6,13 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
 from aiops.core.errors import QueryError
-from aiops.core.series import METRIC_NAME, is_stale
+from aiops.core.ports import OpenScan
+from aiops.core.series import METRIC_NAME, Labels, is_stale
 from aiops.promql import aggregate, binary, functions, histogram, streaming
 from aiops.promql.calls import HANDLERS, info_selector
 from aiops.promql.context import TOO_MANY, Grid, Kernels, Notes, Source, subquery_grid
@@ -35,6 +37,8 @@ from aiops.promql.plan import (
 from aiops.promql.streaming import StreamedWindows
 from aiops.promql.windows import bounds, over_windows
 
+Blocks: TypeAlias = Iterator[tuple[slice, Floats, Bools]]
+"""Parts of the series with their values and where there are any: float64 and bool [B, T]."""
 BLOCK_CELLS = 1 << 20
 _COUNTER_NAME = re.compile(r"_(total|sum|count|bucket)\Z")
 
@@ -167,16 +171,26 @@ class Evaluator:
 
     def _newest(self, node: Selector, grid: Grid) -> Frame:
         scan = self.source.open(node.matchers) if self.kernels is not None else None
-        if scan is None or self.kernels is None:
+        if scan is None:
             return self.instant(node, grid)[0]
-        self._check_size(len(scan.labels), grid.steps)
+        size = len(scan.labels)
+        self._check_size(size, grid.steps)
+        values, ok = np.zeros((size, grid.steps)), np.zeros((size, grid.steps), bool)
+        for part, own, there in self._newest_blocks(scan, node, grid):
+            values[part], ok[part] = own, there
+        return Frame(list(scan.labels), values, ok, np.zeros(size, bool)).compact()
+
+    def _newest_blocks(self, scan: OpenScan, node: Selector, grid: Grid) -> Blocks:
+        assert self.kernels is not None
         times = grid.reference(node.at, node.offset_ms)
         fixed = node.at is not None
-        frame = streaming.newest(self.kernels, scan, times[:1] if fixed else times, self.source.lookback_ms)
-        if fixed:
-            frame.values = np.repeat(frame.values, grid.steps, axis=1)
-            frame.ok = np.repeat(frame.ok, grid.steps, axis=1)
-        return frame
+        for part, values, ok in streaming.newest(
+            self.kernels, scan, times[:1] if fixed else times, self.source.lookback_ms
+        ):
+            self.check_time()
+            if fixed:
+                values, ok = np.repeat(values, grid.steps, axis=1), np.repeat(ok, grid.steps, axis=1)
+            yield part, values, ok
 
     def _bounds(self, offsets: Ints, ts: Ints, ends: Ints, length_ms: int) -> tuple[Ints, Ints]:
         if self.kernels is not None:
@@ -247,9 +261,7 @@ class Evaluator:
                 return None
         return windows
 
-    def range_blocks(
-        self, op: str, w: Windows | StreamedWindows, p0: Floats, p1: Floats
-    ) -> Iterator[tuple[slice, Floats, Bools]]:
+    def range_blocks(self, op: str, w: Windows | StreamedWindows, p0: Floats, p1: Floats) -> Blocks:
         """A function over windows, by blocks of series."""
         steps = len(w.ends)
         run = self.kernels.over_windows if self.kernels is not None else over_windows
@@ -298,6 +310,8 @@ class Evaluator:
     def _aggregate(self, node: Aggregation, grid: Grid) -> Frame:
         if node.op in aggregate.STREAMED:
             return self._streamed(node, grid)
+        if node.op in ("topk", "bottomk"):
+            return self._leading(node, grid)
         frame = self.vector(node.expr, grid)
         assert node.param is not None
         if node.op == "count_values":
@@ -317,25 +331,44 @@ class Evaluator:
                 message = f"ratio value should be between -1 and 1, got {got}, capping to {cap}"
                 self.notes.add("warning", message, node.param.start)
             return aggregate.limit_ratio(frame, param)
-        return aggregate.top(frame, node.op, param, node.labels, node.without)
+        raise QueryError(f"the aggregation {node.op} is not supported", kind="execution")
 
     def _streamed(self, node: Aggregation, grid: Grid) -> Frame:
         kernel = self.kernels.accumulate if self.kernels is not None else None
-        inner = unwrap(node.expr)
-        if isinstance(inner, Call) and inner.function in RANGE_OPS:
-            windows, p0, p1 = self._range_arguments(inner, grid)
-            labels, drop = windows.labels, self._range_drop(inner, windows)
-            blocks = self._range_blocks(inner, windows, p0, p1)
-        else:
-            frame = self.vector(node.expr, grid)
-            labels, drop = frame.labels, frame.drop
-            blocks = iter([(slice(0, len(frame)), frame.values, frame.ok)])
+        labels, drop, blocks = self._series_blocks(node.expr, grid)
         ids, groups = grouping(labels, node.labels, not node.without)
         state = aggregate.Accumulator.start(node.op, len(groups), grid.steps, kernel)
         for part, values, ok in blocks:
             state.add(values, ok, ids[part])
         values, ok = state.result()
         return Frame(groups, values, ok, aggregate.group_drop(drop, ids, len(groups))).compact()
+
+    def _leading(self, node: Aggregation, grid: Grid) -> Frame:
+        """``topk`` and ``bottomk``."""
+        assert node.param is not None
+        labels, drop, blocks = self._series_blocks(node.expr, grid)
+        param = self.scalar(node.param, grid)
+        ids, _ = grouping(labels, node.labels, not node.without)
+        leaders = aggregate.Leaders.start(node.op, param, ids, grid.steps)
+        for part, values, ok in blocks:
+            leaders.add(part, values, ok)
+        rows = leaders.rows
+        frame = Frame([labels[i] for i in rows.tolist()], leaders.values, leaders.ok, drop[rows])
+        return aggregate.top(frame, node.op, param, node.labels, node.without)
+
+    def _series_blocks(self, node: Plan, grid: Grid) -> tuple[list[Labels], Bools, Blocks]:
+        """An instant vector by blocks of series, so that the matrix need not be built: labels, ``drop`` and blocks."""
+        inner = unwrap(node)
+        if isinstance(inner, Call) and inner.function in RANGE_OPS:
+            windows, p0, p1 = self._range_arguments(inner, grid)
+            return windows.labels, self._range_drop(inner, windows), self._range_blocks(inner, windows, p0, p1)
+        if isinstance(inner, Selector) and inner.range_ms is None and self.kernels is not None:
+            scan = self.source.open(inner.matchers)
+            if scan is not None:
+                labels = list(scan.labels)
+                return labels, np.zeros(len(labels), bool), self._newest_blocks(scan, inner, grid)
+        frame = self.vector(node, grid)
+        return frame.labels, frame.drop, iter([(slice(0, len(frame)), frame.values, frame.ok)])
 
     def _check_quantile(self, q: Floats, start: int) -> None:
         for value in histogram.no_quantiles(q):
@@ -381,9 +414,7 @@ class Evaluator:
                     raise QueryError(message, kind="execution")
         return windows, p0, p1
 
-    def _range_blocks(
-        self, node: Call, windows: Windows | StreamedWindows, p0: Floats, p1: Floats
-    ) -> Iterator[tuple[slice, Floats, Bools]]:
+    def _range_blocks(self, node: Call, windows: Windows | StreamedWindows, p0: Floats, p1: Floats) -> Blocks:
         """:meth:`range_blocks`, with a note where a rate is taken of what does not look like a counter."""
         arg = unwrap(node.args[0])
         named = isinstance(arg, Selector) and _COUNTER_NAME.search(arg.name)

@@ -14,7 +14,7 @@ import numpy as np
 from aiops.core.ports import OpenScan
 from aiops.core.series import Labels, SeriesPart, is_stale
 from aiops.promql.context import Kernels
-from aiops.promql.frame import Bools, Floats, Frame, Ints
+from aiops.promql.frame import Bools, Floats, Ints
 
 PART_SAMPLES = 1 << 19
 PART_CELLS = 1 << 20
@@ -56,18 +56,15 @@ def over_windows(
     return _by_parts(w.scan, len(ends), work)
 
 
-def newest(kernels: Kernels, scan: OpenScan, ends: Ints, lookback_ms: int) -> Frame:
-    """The newest sample of each series within the lookback, unless it is a staleness marker."""
-    shape = (len(scan.labels), len(ends))
-    values, ok = np.zeros(shape), np.zeros(shape, bool)
+def newest(kernels: Kernels, scan: OpenScan, ends: Ints, lookback_ms: int) -> Iterator[tuple[slice, Floats, Bools]]:
+    """The newest sample of each series within the lookback, unless it is a staleness marker, by parts of series."""
 
     def work(first: int, last: int) -> tuple[Floats, Bools]:
-        kernels.part_newest(scan.part(first, last), ends, lookback_ms, values[first:last], ok[first:last])
-        return values[first:last], ok[first:last]
+        values, ok = np.zeros((last - first, len(ends))), np.zeros((last - first, len(ends)), bool)
+        kernels.part_newest(scan.part(first, last), ends, lookback_ms, values, ok)
+        return values, ok
 
-    for _ in _by_parts(scan, len(ends), work):
-        pass
-    return Frame(list(scan.labels), values, ok, np.zeros(len(scan.labels), bool)).compact()
+    return _by_parts(scan, len(ends), work)
 
 
 def without_stale(part: SeriesPart, kernels: Kernels) -> SeriesPart:

@@ -222,9 +222,17 @@ class TelemetryStore:
             new_spans,
             len(collected.changes),
             self._exemplars.append(tx, exemplars) if exemplars else 0,
-            self._exemplars.append_histograms(tx, histograms) if histograms else 0,
+            self._append_histograms(tx, histograms) if histograms else 0,
             over_limit=count.over_limit,
         )
+
+    def _append_histograms(self, tx: Transaction, histograms: Sequence[NativeHistogram]) -> int:
+        """Answers about their times that are kept were given without them."""
+        added = self._exemplars.append_histograms(tx, histograms)
+        if added:
+            low = min(h.ts for h in histograms)
+            tx.on_commit.append(lambda: self._stored.scanner.blocks.changes.record(low))
+        return added
 
     def _save_metadata(self, tx: Transaction, metadata: Sequence[MetricMetadata]) -> None:
         changed = {m.name: m for m in metadata if self._metadata.get(m.name) != m}

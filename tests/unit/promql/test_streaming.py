@@ -104,7 +104,9 @@ def test_windows_of_a_part(block: SampleBlock, op: str, length: int, q: float) -
 MORE = (
     "x_total @ 200", "rate(x_total[2m] @ end())", "rate(x_total[90s] offset 30s)", "timestamp(x_total)",
     "sum(x_total) / count(rate(x_total[2m]))", "absent_over_time(x_total[1m])", "changes(x_total[2m])",
-    "increase(x_total[3m])", "delta(x_total[3m])", "sum(last_over_time(x_total[1m]))",
+    "increase(x_total[3m])", "delta(x_total[3m])", "sum(last_over_time(x_total[1m]))", "topk(2, x_total)",
+    "bottomk by (g) (1, x_total)", "topk without (i) (1, rate(x_total[2m]))", "bottomk(2, changes(x_total[2m]))",
+    "topk(scalar(count(x_total)) - 2, x_total)", "sum by (g) (x_total)", "topk(1, x_total @ 200)", "topk(0, x_total)",
 )  # fmt: skip
 
 

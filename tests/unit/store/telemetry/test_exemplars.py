@@ -68,3 +68,12 @@ def test_times_out_of_bounds_are_refused_and_retention_drops_whole_days(
     clock.now += 40 * DAY
     assert store.apply_retention().tables > 0
     assert store.exemplars((), 0, NOW, LOCAL) == []
+
+
+def test_a_kept_answer_does_not_outlive_the_coming_of_native_histograms(store: TelemetryStore) -> None:
+    before = store.version()
+    store.append(Collected(histograms=(NativeHistogram(OTHER, NOW - 5, b"h"), NativeHistogram(LATENCY, NOW, b"h"))))
+    assert store.changed_since(before) == NOW - 5
+    after = store.version()
+    store.append(Collected(histograms=(NativeHistogram(OTHER, NOW - 5, b"h"),)))
+    assert store.changed_since(after) > NOW, "nothing is new"
