@@ -79,6 +79,9 @@ class Champions:
         state, last_ms = (served.state, served.last_ms) if kept is None else (kept.state, kept.last_ms)
         with fleet.stepping:
             first = group.judge is None
+            state = fleet.named.part(group.name, state)
+            if not state.series_ids:
+                return False
             if not group.install(state, fleet.beside(group)):
                 return False
             fleet.scorer.serve(group.model, state, served.reference, last_ms)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiops.core.anomaly import Anomaly, Batch, Mark, Scores
@@ -24,20 +24,21 @@ from aiops.incidents.checkpointing import StateKeeper
 from aiops.incidents.episodes import Narrow, alert_of
 from aiops.incidents.feedback import HALF_LIFE_MS, offsets
 from aiops.incidents.fill_watch import FillWatch
-from aiops.incidents.fleet import Fleet
+from aiops.incidents.fleet import Fleet, watched_groups
 from aiops.incidents.found_entries import FoundEntries
 from aiops.incidents.group_training import GroupTraining
 from aiops.incidents.ledger import Ledger
 from aiops.incidents.memory import Documents, Memory
 from aiops.incidents.readings import series_id
+from aiops.incidents.series_groups import SeriesGroups
 from aiops.incidents.source_load import BudgetedQuerier
 from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry, watch_list
-from aiops.incidents.watched import DetectionStatus, GroupStatus, WatchedGroup
+from aiops.incidents.watched import DetectionStatus, GroupStatus
 from aiops.models.checkpoints import Checkpoints
 from aiops.models.serving import Scorer
 from aiops.models.training import Progress, Request, Trainer
-from aiops.settings import DetectionSettings, IncidentSettings
+from aiops.settings import DetectionSettings, IncidentSettings, TrainingGroupSettings
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class DetectionLoop:
         watch: instead of the settings' list.
         lag_ms: wait after a step's close for late samples; by default a quarter of the step, at most 5 s.
         marks: people's judgements, which move thresholds.
+        named: groups of series with a model of their own.
         checkpoints: where states in service are kept, so that series that joined outlive a restart.
         discover: what the source has that is worth watching beside the default list.
     """
@@ -98,6 +100,7 @@ class DetectionLoop:
         marks: MarkSource | None = None,
         checkpoints: Checkpoints | None = None,
         discover: Discover | None = None,
+        named: Mapping[str, TrainingGroupSettings] | None = None,
     ) -> None:
         entries = watch_list(settings) if watch is None else tuple(watch)
         if len({(e.step_ms, e.metric) for e in entries}) != len(entries):
@@ -118,17 +121,8 @@ class DetectionLoop:
         policy = Policy(incidents.false_alarms_per_day, incidents.min_duration_steps, incidents.resolve_after_steps)
         ledger = Ledger(incidents.false_alarms_per_day, clock())
         follows_rules = settings.watch_rules and watch is None and not settings.watch
-        groups = [
-            WatchedGroup(
-                step,
-                tuple(e for e in entries if e.step_ms == step),
-                policy,
-                ledger,
-                narrow,
-                follows_rules=follows_rules,
-            )
-            for step in sorted({entry.step_ms for entry in entries})
-        ]
+        own = SeriesGroups(named or {})
+        groups = watched_groups(entries, own, policy, ledger, narrow, follows_rules=follows_rules)
         memory = Memory(repository)
         self.fleet = Fleet(
             groups,
@@ -142,6 +136,7 @@ class DetectionLoop:
             discover,
             FoundEntries(repository),
             settings.watch_found,
+            own,
         )
         self.keeper = StateKeeper(self.fleet, policy, trainer.registry, checkpoints)
         self._training = GroupTraining(self.fleet, trainer, policy, settings, self.keeper, self._stop)
@@ -198,13 +193,22 @@ class DetectionLoop:
         while not self._stop.wait(self._until_next_s()):
             try:
                 now = self._clock()
-                retry_ms = 12 * min((g.step_ms for g in self.fleet.groups), default=60_000)
-                if not self.trained and now - tried_ms >= retry_ms and not self.fleet.training.locked():
+                # A group of rare series may have nothing to train on for long.
+                pause = 12 if not self.trained else 12 * LOOK_EVERY
+                retry_ms = pause * min((g.step_ms for g in self.fleet.groups), default=60_000)
+                untrained = any(g.judge is None for g in self.fleet.groups)
+                if untrained and now - tried_ms >= retry_ms and not self.fleet.training.locked():
                     tried_ms = now
-                    self._in_background(lambda: self.train(self._clock()))
+                    self._in_background(self._train_first)
                 self.run_once(now)
             except Exception:
                 log.exception("a detection step failed")
+
+    def _train_first(self) -> None:
+        """The groups that have no model yet."""
+        for group in self.fleet.groups:
+            if group.judge is None:
+                self.train(self._clock(), model=group.model)
 
     def _until_next_s(self) -> float:
         now = self._clock()
@@ -290,7 +294,8 @@ class DetectionLoop:
             name = next((e.name for e in group.entries if e.metric == anomaly.metric), None)
             if name is not None and group.step_ms == batch.step_ms:
                 key = series_id(name, anomaly.series)
-                return self._scorer.trace(group.model, key, dataclasses.replace(batch, series_ids=(key,)))
+                if self.fleet.named.of(key) == group.name:
+                    return self._scorer.trace(group.model, key, dataclasses.replace(batch, series_ids=(key,)))
         return None
 
     # ---------------------------------------------------------------- steps

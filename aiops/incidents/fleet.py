@@ -10,12 +10,15 @@ from aiops.core.errors import AiopsError, QueryError
 from aiops.core.ports import Clock, MetricQuerier
 from aiops.core.series import Labels
 from aiops.core.watching import Discover
+from aiops.incidents.episodes import Narrow
 from aiops.incidents.found_entries import FoundEntries
 from aiops.incidents.ledger import Ledger
 from aiops.incidents.measures import measure_entries
 from aiops.incidents.memory import Memory
 from aiops.incidents.presence import targets_up
 from aiops.incidents.readings import Reader, Readings
+from aiops.incidents.series_groups import SeriesGroups
+from aiops.incidents.thresholds import Policy
 from aiops.incidents.watch import WatchEntry, rule_entries
 from aiops.incidents.watched import WatchedGroup
 from aiops.models.serving import Scorer
@@ -23,8 +26,36 @@ from aiops.models.training import Progress, silent
 
 log = logging.getLogger(__name__)
 
+MOST_SHARED = 240
+"""Steps of a reading that the groups of one step share."""
+
 LOOK_MS = 600_000
 """How often it is asked what the source has that is worth watching."""
+
+
+def watched_groups(
+    entries: Sequence[WatchEntry],
+    named: SeriesGroups,
+    policy: Policy,
+    ledger: Ledger,
+    narrow: Narrow | None,
+    *,
+    follows_rules: bool,
+) -> list[WatchedGroup]:
+    """A group for each step and each named group of series, and one for the rest of each step."""
+    return [
+        WatchedGroup(
+            step,
+            named.entries(name, [entry for entry in entries if entry.step_ms == step]),
+            policy,
+            ledger,
+            narrow,
+            follows_rules=follows_rules,
+            name=name,
+        )
+        for step in sorted({entry.step_ms for entry in entries})
+        for name in named.names
+    ]
 
 
 class Fleet:
@@ -36,6 +67,7 @@ class Fleet:
         refused: entries that the source would not answer, and why.
         stepping: held over whole steps, reading included; a status needs no lock, so that a slow source does not
             hide it.
+        named: the groups of series that have a model of their own.
         training: held over a training, a look for new series and a change of champion, which exclude each other.
     """
 
@@ -52,6 +84,7 @@ class Fleet:
         discover: Discover | None = None,
         found: FoundEntries | None = None,
         most_found: int = 0,
+        named: SeriesGroups | None = None,
     ) -> None:
         self.groups = tuple(groups)
         self.ledger = ledger
@@ -66,6 +99,8 @@ class Fleet:
         self._lag_ms = lag_ms
         self._discover, self._found, self._most_found = discover, found, most_found
         self._found_ms: dict[str, int] = {}
+        self.named = named or SeriesGroups({})
+        self._lately: tuple[tuple[int, int, int], dict[str, Readings]] = ((0, 0, 0), {})
         for group in self.groups:
             group.target = self._target
 
@@ -120,13 +155,29 @@ class Fleet:
             progress(number / len(entries), f"reading {entry.metric}")
             room = self._max_series - len(out.rows)
             try:
-                out.rows |= self.reader.read((entry,), start_ms, end_ms, group.step_ms, room).rows
+                out.rows |= self._read(entry, start_ms, end_ms, group.step_ms, room).rows
                 self.refused.pop(entry.name, None)
             except QueryError as error:
                 if entry.name not in self.refused:
                     log.warning("the watched query %s is refused: %s", entry.name, error)
                 self.refused[entry.name] = str(error)
+        if len(self.named.names) > 1:
+            out.rows = {key: row for key, row in out.rows.items() if self.named.of(key) == group.name}
         return out
+
+    def _read(self, entry: WatchEntry, start_ms: int, end_ms: int, step_ms: int, room: int) -> Readings:
+        """One entry; the groups of a step share what is read of its latest steps."""
+        if len(self.named.names) == 1 or (end_ms - start_ms) // step_ms > MOST_SHARED:
+            return self.reader.read((entry,), start_ms, end_ms, step_ms, room)
+        with self.stepping:
+            place = (start_ms, end_ms, step_ms)
+            if self._lately[0] != place:
+                self._lately = (place, {})
+            found = self._lately[1].get(entry.name)
+            if found is None:
+                found = self.reader.read((entry,), start_ms, end_ms, step_ms, self._max_series)
+                self._lately[1][entry.name] = found
+            return found
 
     def look_for_more(self, group: WatchedGroup, now_ms: int) -> None:
         """Watch the recording rules whose results the source has now and, once in a while, what else is found in it.

@@ -79,6 +79,7 @@ class WatchedGroup:
         last_ms: the step that the model in service has seen last.
         judged_ms: the step judged last; steps up to it only move a fresh state on.
         warming: series id to the time at which to look again whether it has enough points.
+        name: of the named group; empty for the rest of the step.
         follows_rules: the results of the user's recording rules are watched beside the entries.
         offsets: series id to how far people's marks have moved its threshold.
         trial: a candidate that scores beside the model in service and decides for some series.
@@ -98,6 +99,7 @@ class WatchedGroup:
     judged_ms: int = 0
     steps: int = 0
     follows_rules: bool = False
+    name: str = ""
     presence: Presence | None = None
     target: Target = lambda _: None
     offsets: Mapping[str, float] = field(default_factory=dict)
@@ -105,7 +107,8 @@ class WatchedGroup:
 
     @property
     def model(self) -> str:
-        return f"anomaly-{self.step_ms // 1000}s" if self.step_ms % 1000 == 0 else f"anomaly-{self.step_ms}ms"
+        step = f"{self.step_ms // 1000}s" if self.step_ms % 1000 == 0 else f"{self.step_ms}ms"
+        return "-".join(filter(None, ("anomaly", step, self.name)))
 
     def install(self, state: State, others: int) -> bool:
         """Judge the series of ``state`` from now on; runs and open episodes of known series go on.

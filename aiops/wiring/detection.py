@@ -59,4 +59,5 @@ def detection_loop(
         marks=marks,
         checkpoints=checkpoints,
         discover=discover,
+        named=settings.models.training.groups,
     )
