@@ -108,7 +108,8 @@ class _Held:
 
     alerts: tuple[Alert, ...]
     services: dict[str, list[Alert]] = field(default_factory=dict)
-    places: dict[tuple[str, str], list[Alert]] = field(default_factory=dict)
+    places: dict[tuple[tuple[str, str], bool], list[Alert]] = field(default_factory=dict)
+    """By place and whether a service is named: what is of the place itself says more than what is there."""
 
     @classmethod
     def of(cls, incident: Incident) -> _Held:
@@ -116,7 +117,7 @@ class _Held:
         for alert in held.alerts:
             held.services.setdefault(service_of(alert), []).append(alert)
             for place in places_of(alert):
-                held.places.setdefault(place, []).append(alert)
+                held.places.setdefault((place, bool(service_of(alert))), []).append(alert)
         return held
 
 
@@ -166,7 +167,8 @@ class Correlator:
         if not mine and not places:
             near += _nearest(alert, held.services.get("", ()))
         for place in places:
-            near += _nearest(alert, held.places.get(place, ()))
+            for named in (False, True):
+                near += _nearest(alert, held.places.get((place, named), ()))
         best = cause = NONE
         explains_all: bool | None = None
         for other in dict.fromkeys(near):
