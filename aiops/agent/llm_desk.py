@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiops.agent import prompts
-from aiops.agent.catalogue import Catalogue
-from aiops.agent.concepts import Concept
+from aiops.agent.catalogue import Catalogue, resolve
+from aiops.agent.concepts import Concept, Form
 from aiops.agent.executor import Executor
 from aiops.agent.found import Asking
 from aiops.agent.masks import Pseudonyms, redacted
@@ -43,12 +43,12 @@ class LlmDesk:
 
     def asked(self) -> str:
         """The question as the model reads it."""
-        self.names.know(self.catalogue, {m for c in self._fitting() for m in c.metrics})
+        self.names.know(self.catalogue, {m for _, form in self._fitting() for m in form.metrics})
         return self.names.hide(redacted(self.question.text))
 
     def system(self) -> str:
         """The system prompt: rules, concepts that may fit and can be measured here, services."""
-        lines = [f"- {c.title} ({c.unit or '1'}): {(c.value or c.quantile)[:260]}" for c in self._fitting()]
+        lines = [f"- {c.title} ({c.unit or '1'}): {(f.value or f.quantile)[:260]}" for c, f in self._fitting()]
         services = ", ".join(Untrusted(s).fenced(60) for s in _services(self.catalogue)[:20])
         return prompts.load(PROMPT).fill(
             now=str(self.question.asked_ms),
@@ -57,10 +57,16 @@ class LlmDesk:
             services=self.names.hide(services) or "none",
         )
 
-    def _fitting(self) -> list[Concept]:
+    def _fitting(self) -> list[tuple[Concept, Form]]:
+        """Concepts that the question may be about, each with the first way to measure it that exists here."""
         metrics = self.catalogue.metrics()
-        found = [m.concept for m in self.concepts.search(self.question.text, 30)]
-        return [c for c in found if all(m in metrics or f"{m}_count" in metrics for m in c.metrics)][:6]
+        found = [
+            (match.concept, form)
+            for match in self.concepts.search(self.question.text, 30)
+            for form in match.concept.forms
+            if all(resolve(metrics, m) for m in form.metrics)
+        ]
+        return list({concept.id: (concept, form) for concept, form in reversed(found)}.values())[::-1][:6]
 
     def tools(self) -> list[Callable[..., str]]:
         """The look-ups, as functions whose signature and docstring the model sees."""
