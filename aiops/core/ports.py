@@ -457,6 +457,10 @@ class RollupReader(Protocol):
         """
         ...
 
+    def raw_from_ms(self) -> int:
+        """Before it buckets are all that is held; in the distant past where no buckets are older than the samples."""
+        ...
+
 
 class SignalReader(Protocol):
     """Logs, spans and changes; implemented by the telemetry store."""

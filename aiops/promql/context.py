@@ -19,6 +19,7 @@ from aiops.promql.plan import Anchor, At, Subquery
 DEFAULT_SUBQUERY_STEP_MS = 60_000
 ROLLUPS_MS = (3_600_000, 300_000)
 """Resolutions of what is kept of old samples, coarsest first."""
+DAY_MS = 86_400_000
 TOO_MANY = "query processing would load too many samples into memory in query execution"
 
 
@@ -63,6 +64,7 @@ class Source:
     blocks: dict[tuple[Matcher, ...], SampleBlock] = field(default_factory=dict)
     opened: dict[tuple[Matcher, ...], OpenScan] = field(default_factory=dict)
     loaded: int = 0
+    _raw_from_ms: int | None = None
 
     def want(self, matchers: tuple[Matcher, ...], start_ms: int, end_ms: int) -> None:
         low, high = self.hulls.get(matchers, (start_ms, end_ms))
@@ -94,6 +96,26 @@ class Source:
                     if self.loaded > self.max_samples:
                         raise QueryError(TOO_MANY, kind="execution")
                     return scan
+        return None
+
+    def older(self, times: Ints) -> Bools:
+        """Times up to the first sample that is still held, where buckets may tell more: bool [T]."""
+        if self._raw_from_ms is None:
+            self._raw_from_ms = self.reader.raw_from_ms() if isinstance(self.reader, RollupReader) else None
+        return np.asarray(times <= self._raw_from_ms) if self._raw_from_ms is not None else np.zeros(len(times), bool)
+
+    def last_of_buckets(self, matchers: tuple[Matcher, ...], times: Ints) -> tuple[OpenScan, int] | None:
+        """The last sample of each bucket about the times, at the bucket's end, and the buckets' length: the finest."""
+        if not isinstance(self.reader, RollupReader):
+            return None
+        for resolution in reversed(ROLLUPS_MS):
+            low, high = (int(times.min()) - resolution) // DAY_MS * DAY_MS, -(-int(times.max()) // DAY_MS) * DAY_MS
+            scan = self.reader.open_rollup(matchers, low, high, resolution, "last", self.principal)
+            if scan is not None:
+                self.loaded += scan.sample_count
+                if self.loaded > self.max_samples:
+                    raise QueryError(TOO_MANY, kind="execution")
+                return scan, resolution
         return None
 
     def get(self, matchers: tuple[Matcher, ...]) -> SampleBlock:

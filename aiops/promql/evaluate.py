@@ -30,10 +30,12 @@ from aiops.promql.plan import (
     Subquery,
     Unary,
     children,
+    duration_text,
     number_text,
     quote,
     unwrap,
 )
+from aiops.promql.results import joined
 from aiops.promql.streaming import StreamedWindows
 from aiops.promql.windows import bounds, over_windows
 
@@ -53,7 +55,8 @@ RANGE_OPS = {
 
 ROLLED = {
     "min_over_time": ("low", "min"), "max_over_time": ("high", "max"), "sum_over_time": ("total", "sum"),
-    "count_over_time": ("num", "sum"), "avg_over_time": ("total", "sum"),
+    "count_over_time": ("num", "sum"), "avg_over_time": ("total", "sum"), "last_over_time": ("last", "last"),
+    "present_over_time": ("num", "present"),
 }  # fmt: skip
 """The column of rollups that a function can do with, and what to do with it."""
 
@@ -170,6 +173,36 @@ class Evaluator:
         return frame.compact(), index[alive]
 
     def _newest(self, node: Selector, grid: Grid) -> Frame:
+        old = self.source.older(grid.reference(node.at, node.offset_ms))
+        if not old.any():
+            return self._newest_sample(node, grid)
+        # Times ascend, or are all the same.
+        before, after = (replace(grid, times=grid.times[part]) for part in (old, ~old))
+        frames = [self._newest_bucket(node, before)]
+        return joined([*frames, self._newest_sample(node, after)] if after.steps else frames)
+
+    def _newest_bucket(self, node: Selector, grid: Grid) -> Frame:
+        """What is left of samples that are past their time: the last one of each bucket, as long as the next lasts."""
+        times = grid.reference(node.at, node.offset_ms)
+        found = self.source.last_of_buckets(node.matchers, times)
+        if found is None:
+            return Frame.empty(grid.steps)
+        scan, resolution = found
+        size = len(scan.labels)
+        self._check_size(size, grid.steps)
+        part = scan.part(0, size)
+        ts = part.times()
+        lo, hi = self._bounds(part.offsets, ts, times, resolution)
+        ok = hi > lo
+        values = part.values[np.where(ok, hi - 1, 0)] if len(ts) else np.zeros(ok.shape)
+        if bool(ok.any()):
+            every = duration_text(resolution)
+            self.notes.add(
+                "info", f"samples are past their time; the last of every {every} stands for them", node.start
+            )
+        return Frame(list(scan.labels), values, ok, np.zeros(size, bool)).compact()
+
+    def _newest_sample(self, node: Selector, grid: Grid) -> Frame:
         scan = self.source.open(node.matchers) if self.kernels is not None else None
         if scan is None:
             return self.instant(node, grid)[0]
@@ -363,7 +396,8 @@ class Evaluator:
             windows, p0, p1 = self._range_arguments(inner, grid)
             return windows.labels, self._range_drop(inner, windows), self._range_blocks(inner, windows, p0, p1)
         if isinstance(inner, Selector) and inner.range_ms is None and self.kernels is not None:
-            scan = self.source.open(inner.matchers)
+            old = bool(self.source.older(grid.reference(inner.at, inner.offset_ms)).any())
+            scan = self.source.open(inner.matchers) if not old else None
             if scan is not None:
                 labels = list(scan.labels)
                 return labels, np.zeros(len(labels), bool), self._newest_blocks(scan, inner, grid)

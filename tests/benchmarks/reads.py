@@ -52,12 +52,14 @@ QUESTIONS = (
 )
 
 
-def queries(results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int) -> None:
+def queries(
+    results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int, asked: Sequence[Question] = QUESTIONS
+) -> None:
     """Cold is the first run after a restart (the page cache is warm), warm the median of the next ones."""
     end_s = end_ms // 1000
     rise = (0.0, 0.0)
     with httpx.Client(trust_env=False, timeout=120) as client:
-        for question in QUESTIONS:
+        for question in asked:
             label = f"{question.name}, {sizes.series} series" if question.name == "wide" else question.name
             cold, warm, afresh, cpu, found = {}, {}, {}, {}, {}
             for peer in servers:
@@ -81,7 +83,8 @@ def queries(results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int
             for peer in servers[1:]:
                 if peer.name in question.agrees:
                     results.answers[f"{question.name} / {peer.name}"] = difference(found[OURS], found[peer.name])
-        _narrow(results, client, servers, end_s)
+        if asked == QUESTIONS:
+            _narrow(results, client, servers, end_s)
     results.add("rise of RSS, wide query: peak", "MB", {OURS: rise[0] / 1e6})
     results.add("rise of RSS, wide query: kept", "MB", {OURS: rise[1] / 1e6})
 

@@ -129,11 +129,18 @@ def load(results: Results, servers: Sequence[Peer], sizes: Sizes, end_ms: int) -
 
 
 def run(
-    sizes: Sizes, folder: Path, say: Callable[[str], None] = lambda _: None, without: Collection[str] = ()
+    sizes: Sizes,
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
+    without: Collection[str] = (),
+    questions: Collection[str] = (),
 ) -> Results:
-    """Measure everything once, but for the :data:`PARTS` named in ``without``; absent peers are left out."""
+    """Measure everything once, but for the :data:`PARTS` and peers named in ``without``; absent peers are left out.
+
+    ``questions`` are names of :data:`reads.QUESTIONS`; all where it is empty.
+    """
     results = Results(machine())
-    absent = peers.missing()
+    absent = {*peers.missing(), *without}
     if "start" not in without:
         say("start-up")
         start_up(results, folder, sizes.repeats)
@@ -163,7 +170,8 @@ def run(
             for peer in running:
                 peers.settle(peer)
         say("queries")
-        reads.queries(results, running, sizes, end_ms)
+        asked = tuple(q for q in reads.QUESTIONS if q.name in questions) or reads.QUESTIONS
+        reads.queries(results, running, sizes, end_ms, asked)
         if "write" not in without:
             say("remote write")
             writes.write(results, running, sizes)
@@ -212,13 +220,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     parser.add_argument("--series", type=int, help="series of history; 1,000, or 10,000 with --full")
     parser.add_argument("--scrape", type=int, default=15, metavar="S", help="seconds between samples of history")
-    parser.add_argument("--without", nargs="*", choices=PARTS, default=[], help="parts to leave out")
+    parser.add_argument("--without", nargs="*", choices=(*PARTS, *peers.PEERS), default=[], help="what to leave out")
+    parser.add_argument(
+        "--questions", nargs="*", choices=[q.name for q in reads.QUESTIONS], default=[], help="queries to ask; or all"
+    )
     chosen = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160)
     sizes = Sizes(series=10_000, month_series=100, disk_series=1000, scrapes=300) if chosen.full else Sizes()
     sizes = replace(sizes, series=chosen.series or sizes.series, step_ms=1000 * chosen.scrape)
     with tempfile.TemporaryDirectory(prefix="aiops-bench-") as folder, console.status("bench") as status:
-        results = run(sizes, Path(folder), lambda text: status.update(f"bench: {text}"), chosen.without)
+        results = run(
+            sizes, Path(folder), lambda text: status.update(f"bench: {text}"), chosen.without, chosen.questions
+        )
     for name in peers.missing():
         console.print(f"{name} is not installed; its columns are left out.")
     show(results, console)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aiops.core.series import SampleBlock, is_stale
 from aiops.store.telemetry import chunks as chunk_rows
 from aiops.store.telemetry.codec import CODECS, Codec, Ints
-from aiops.store.telemetry.database import TelemetryDatabase, Transaction
+from aiops.store.telemetry.database import FOR_EVER, TelemetryDatabase, Transaction
 from aiops.store.telemetry.labels import SeriesIndex
 from aiops.store.telemetry.opened import OpenedScan, Piece
 from aiops.store.telemetry.runs import Run
@@ -138,6 +138,16 @@ class Rollups:
             tx.on_commit.append(lambda name=name: self._partitions.dropped(name, day))  # type: ignore[misc]
 
     # ------------------------------------------------------------------ reading
+
+    def raw_from_ms(self) -> int:
+        """Before it buckets are all that is held; in the distant past where no buckets are older than the samples."""
+        numbers = self._partitions.numbers
+        raw = [n * DAY_MS for kind in ("chunks", "samples") for n in numbers(kind)[:1]]
+        raw += [n * BLOCK_MS for n in numbers("head")[:1]]
+        start = min(raw, default=self._database.clock())
+        if not any(n * DAY_MS < start for kind in KINDS.values() for n in numbers(kind)[:1]):
+            return FOR_EVER
+        return min(start, self._unspilled_ms())
 
     def open(
         self, sids: NDArray[np.int32], after_ms: int, end_ms: int, resolution: int, column: str

@@ -312,6 +312,10 @@ class TelemetryStore:
         """
         return self._stored.rollups.open(self._index.select(matchers, principal), after_ms, end_ms, resolution, column)
 
+    def raw_from_ms(self) -> int:
+        """Before it buckets are all that is held; in the distant past where no buckets are older than the samples."""
+        return self._stored.rollups.raw_from_ms()
+
     def prepare(self) -> None:
         """Compile what decodes samples, or read it from Numba's cache; until then NumPy decodes."""
         CODECS.compiled(wait=True)

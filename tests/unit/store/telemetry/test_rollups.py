@@ -73,7 +73,7 @@ def test_queries_over_rollups_equal_those_over_samples(
     end = NOW // HOUR * HOUR
     read = {}
     for window, step in (("1h", HOUR), ("6h", HOUR), ("5m", FIVE_MINUTES), ("10m", HOUR), ("7m", HOUR), ("2h", 90_000)):
-        for name in ("min", "max", "sum", "count", "avg"):
+        for name in ("min", "max", "sum", "count", "avg", "last", "present"):
             query = f"{name}_over_time(m[{window}])"
             start = end - (80 * HOUR if step >= HOUR else 70 * FIVE_MINUTES)
             got = ours.range(query, start, end, step, LOCAL)
@@ -131,3 +131,49 @@ def test_rollups_outlive_samples_and_go_at_their_own_age(
     clock.now += 9 * DAY_MS
     store.apply_retention()
     assert [store._partitions.numbers(kind) for kind in KINDS] == [(), ()]
+
+
+def test_plain_selectors_are_answered_from_buckets_once_samples_are_past_their_time(
+    opened: Callable[..., TelemetryStore], clock: Hands, held: SampleBlock
+) -> None:
+    store = opened(retention_days=2, rollup_5m_days=0, rollup_1h_days=9)
+    clock.now = TODAY - 2 * DAY_MS + HOUR
+    parts = [(TODAY - 3 * DAY_MS, TODAY - 2 * DAY_MS), (TODAY - 2 * DAY_MS, TODAY - DAY_MS), (TODAY - DAY_MS, NOW)]
+    for low, high in parts:
+        clock.now = min(high + HOUR, NOW)
+        rows = []
+        for i in range(len(held)):
+            ts, values = held.series(i)
+            own = (ts >= low) & (ts < high)
+            rows.append((held.labels[i], ts[own], values[own]))
+        store.append(block(*rows))  # type: ignore[arg-type]
+        store.flush()
+    settled(store, "samples")
+    deadline = time.monotonic() + 60
+    while len(store._partitions.numbers("rollup1h")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert store.raw_from_ms() < TODAY - 3 * DAY_MS
+    clock.now = NOW + DAY_MS
+    store.apply_retention()
+    raw = store.raw_from_ms()
+    assert raw == TODAY - DAY_MS
+    ours, plain = PromqlEngine(store), PromqlEngine(MemoryReader(held))
+    start = TODAY - 3 * DAY_MS + 2 * HOUR
+
+    def answer(engine: PromqlEngine, query: str, low: int, high: int, step: int = HOUR) -> QueryResult:
+        return engine.range(query, low, high, step, LOCAL)
+
+    for kernels in (False, True):
+        if kernels:
+            ours.warm(wait=True)
+        for query in ("{}", "sum({})", "topk(2, {})", "{} > 20", "avg by (i) ({})"):
+            got = answer(ours, query.format("m"), start, raw)
+            same(got, answer(plain, query.format("last_over_time(m[1h])"), start, raw))
+            assert "past their time" in " ".join(got.infos)
+        same(answer(ours, "m", raw + HOUR, NOW - HOUR), answer(plain, "m", raw + HOUR, NOW - HOUR))
+        assert not answer(ours, "m", raw + HOUR, NOW - HOUR).infos
+        both = answer(ours, "count(m)", raw - 6 * HOUR, raw + 6 * HOUR)
+        assert len(both.block.ts) == 13
+        assert not answer(ours, "rate(m[5m])", start, raw - HOUR).block.sample_count
+        off = answer(ours, "m", start + 1000, raw - HOUR, HOUR // 3)
+        assert len(off.block), "off the full hour it is the hour before"
