@@ -113,11 +113,11 @@ class ModelRegistry:
             folder = Path(place)
             flavour.write(folder, state, manifest, now, self._key)
             self.signer.sign(folder)
-            client.log_artifacts(run_id, place)
+            sealed = json.loads((folder / MANIFEST_FILE).read_bytes())["sha256"]
+            source = self._store(client, folder, run_id)
             client.set_terminated(run_id)
             self._ensure(client, name)
-            sealed = json.loads((folder / MANIFEST_FILE).read_bytes())["sha256"]
-            made = client.create_model_version(name, run.info.artifact_uri, run_id=run_id, tags={_SHA256: sealed})
+            made = client.create_model_version(name, source, run_id=run_id, tags={_SHA256: sealed})
             return self._record(client, made, ())
 
     def log_llm(self, provider: str, model: str, prompt: str, prompt_version: str) -> ModelVersion:
@@ -269,6 +269,22 @@ class ModelRegistry:
         return state
 
     # -------------------------------------------------------------- MLflow
+
+    def _store(self, client: Any, folder: Path, run_id: str) -> str:
+        """Put the artifacts where they belong; returns their URI.
+
+        Not by MLflow where the folder is ours: it goes by a path that it noted when its database was made, and the
+        data folder may have been brought back elsewhere since.
+        """
+        if self.tracking.remote:
+            client.log_artifacts(run_id, str(folder))
+            return str(client.get_run(run_id).info.artifact_uri)
+        place = self.tracking.artifacts / run_id / "artifacts"
+        try:
+            shutil.copytree(folder, place)
+        except OSError as error:
+            raise TransientError(f"The artifacts cannot be written to {place}: {error.strerror}.") from error
+        return place.as_uri()
 
     def _local(self, version: ModelVersion) -> Path:
         """Where the artifacts are, by the run alone: a path from the database would be followed anywhere."""

@@ -153,3 +153,17 @@ def test_few_are_kept_and_their_folders_with_them(bench: Bench) -> None:
     kept = bench.checkpoints.list(MODEL)
     assert len(kept) == 5
     assert sorted(p.name for p in (bench.folder / "checkpoints").iterdir()) == sorted(Path(c.path).name for c in kept)
+
+
+def test_a_champion_from_before_signatures_is_trained_again(bench: Bench) -> None:
+    """What a data folder of an earlier release sees: nothing is signed afterwards, since nobody knows what it is."""
+    (signature,) = bench.folder.glob("models/*/artifacts/model.sig")
+    signature.unlink()
+    bench.loop = bench.make()
+    assert not bench.loop.restore()
+    assert bench.loop.train(bench.now) == 6
+    champion = bench.registry.get(MODEL)
+    assert champion is not None
+    assert champion.version == "2"
+    bench.loop = bench.make()
+    assert bench.loop.restore()
