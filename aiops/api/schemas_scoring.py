@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from aiops.api.schemas import Number, Reply, RequestBody, Text
 
 MOST_SERIES = 100_000
+Millis = Annotated[int, Field(ge=0, le=10**14)]
 
 
 class SeriesIn(RequestBody):
     id: str = Field(max_length=4096, description="as the model knows it; GET .../series lists them")
     values: list[float | None] = Field(description="one a timestamp; null where nothing was observed")
-    timestamps: list[int] | None = Field(None, description="of this series alone, instead of the request's")
+    timestamps: list[Millis] | None = Field(None, description="of this series alone, instead of the request's")
 
 
 class ScoreIn(RequestBody):
     series: list[SeriesIn] = Field(min_length=1, max_length=MOST_SERIES)
-    timestamps: list[int] = Field(default_factory=list, description="of all series, ms UTC, on the model's step")
+    timestamps: list[Millis] = Field(default_factory=list, description="of all series, ms UTC, on the model's step")
     latest: int = Field(0, ge=0, description="answer only so many of the latest steps; 0 answers all")
     terms: bool = Field(False, description="answer what makes up each score as well")
     version: str = Field("", max_length=20, description="a version's number, instead of the champion")
@@ -79,8 +82,8 @@ class ScoringOut(Reply):
 
 
 class ScoreBatchIn(RequestBody):
-    start_ms: int
-    end_ms: int = Field(description="not scored itself")
+    start_ms: Millis
+    end_ms: Millis = Field(description="not scored itself")
     query: str = Field("", max_length=10_000, description="one watched query or its name; empty takes all")
     version: str = Field("", max_length=20)
     values: bool = Field(False, description="keep every value, not only those above their thresholds")
