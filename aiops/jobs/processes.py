@@ -53,7 +53,7 @@ class Processes:
             while pending:
                 check()
                 done, pending = wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
-                for future in done:
+                for future in sorted(done, key=lambda one: one.exception() is not None):  # keep what was done
                     value, cpu_s = future.result()
                     yield Done(numbers[future], value, cpu_s)
             whole = True
