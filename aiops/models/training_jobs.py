@@ -25,6 +25,7 @@ POOLS = {KIND: TRAINING, SCORE_KIND: BATCH}
 RESUMABLE = (KIND,)
 FOLDER = "training"
 SCHEDULE = "schedule:train"
+DRIFT = "system:drift"
 SCHEDULED, ASKED, URGENT = 0, 10, 20
 """Priorities: of the schedule, of people, of what drift asks for."""
 KEEP_FOLDERS_MS = 7 * DAY_MS
@@ -105,6 +106,10 @@ class TrainingJobs:
     def submit_all(self, reason: str, by: str, *, warm: bool = False, priority: int = ASKED) -> list[Job]:
         """Queue a training of every model. Raises as :meth:`submit` does."""
         return [self.submit(model, reason, by, warm=warm, priority=priority) for model in self._models()]
+
+    def retrain(self, model: str, reason: str) -> Job:
+        """What drift asks for: urgent, calibrated anew, and a challenger, never the champion by itself."""
+        return self.submit(model, reason, DRIFT, as_challenger=True, priority=URGENT)
 
     def limits(self, by: str) -> list[JobLimit]:
         """What the principal may start on this UTC day; schedules and parts of the service have no limit."""

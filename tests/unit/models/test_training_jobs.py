@@ -77,7 +77,7 @@ def desk(tmp_path: Path, database: StateDatabase) -> Desk:
 
 
 def test_what_is_asked_for_reaches_the_training(desk: Desk) -> None:
-    job = desk.jobs.submit(NAME, "the season changed", "system:drift", as_challenger=True, priority=URGENT)
+    job = desk.jobs.retrain(NAME, "the season changed")
     assert (job.pool, job.priority, job.created_by) == (TRAINING, URGENT, "system:drift")
     desk.work()
     [(model, request)] = desk.done
