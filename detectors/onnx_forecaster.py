@@ -21,7 +21,8 @@ from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.errors import ConfigError
 from aiops.core.ports import Detector, PluginContext, PluginOptions
 from detectors.support.calibration import combine, scale_of
-from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.device import Choice, observed, resolve
+from detectors.support.resident import back
 from detectors.support.robust import forward_filled, level, ring_means, spread, trailing_means
 from detectors.support.states import check, pick, roll, scores_of, state_of
 
@@ -100,7 +101,7 @@ class OnnxForecaster(Detector[OnnxForecasterOptions]):
         recent = torch.cat([arrays["recent"][:, 1:], torch.where(mask, surprise, torch.nan)], 1)
         parts = self._parts(surprise, ring_means(recent.square(), (self.options.energy_steps,)))
         changed = {"history": torch.cat([history[:, 1:], x], 1), "recent": recent}
-        kept = {**state.arrays, **{k: to_array(v) for k, v in changed.items()}}
+        kept = {**state.arrays, **{k: back(v) for k, v in changed.items()}}
         return State(state.series_ids, state.step_ms, kept, state.shared), self._scores(arrays, forecast, parts, mask)
 
     def _scaled(self, arrays: dict[str, torch.Tensor], values: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,9 @@ from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
 from detectors.support import edge_members
 from detectors.support.calibration import combine, scale_of
-from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.device import Choice, observed, resolve
 from detectors.support.edge_graph import EdgeGraph, EdgeScores, onnx_of
+from detectors.support.resident import back
 from detectors.support.robust import forward_filled, level, quantiles, ring_means, spread, trailing_means
 from detectors.support.states import check, pick, roll, scores_of, state_of
 
@@ -117,7 +118,7 @@ class RidgeAr(Detector[RidgeArOptions]):
             surprise, burst / arrays["burst_scale"][:, None], ring_means(recent.square(), self.options.energy_steps)
         )
         scores = self._scores(arrays, forecast, parts, surprise, mask)
-        changed = {"lags": to_array(torch.cat([past[:, 1:], x], 1)), "recent": to_array(recent)}
+        changed = {"lags": back(torch.cat([past[:, 1:], x], 1)), "recent": back(recent)}
         return State(state.series_ids, state.step_ms, {**state.arrays, **changed}, state.shared), scores
 
     def to_onnx(self, state: State) -> bytes:

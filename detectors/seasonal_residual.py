@@ -16,8 +16,9 @@ from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
 from detectors.support import edge_members
 from detectors.support.calibration import combine, scale_of
-from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.device import Choice, observed, resolve
 from detectors.support.edge_graph import EdgeGraph, EdgeScores, onnx_of
+from detectors.support.resident import back
 from detectors.support.robust import level, quantiles, ring_means, spread, trailing_mean, trailing_means
 from detectors.support.seasons import fit_profiles, seasonal, times
 from detectors.support.states import check, pick, roll, scores_of, state_of
@@ -101,7 +102,7 @@ class SeasonalResidual(Detector[SeasonalResidualOptions]):
         (mean,) = ring_means(recent, (self.options.shift_steps,))
         energies = ring_means(recent.square(), self.options.energy_steps)
         parts = self._parts(z, mean, energies, arrays["shift_scale"])
-        kept = {**state.arrays, "recent": to_array(recent)}
+        kept = {**state.arrays, "recent": back(recent)}
         return State(state.series_ids, state.step_ms, kept, state.shared), self._scores(
             arrays, expected, parts, z, mask
         )

@@ -14,7 +14,8 @@ from pydantic import Field
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.ports import Detector, PluginContext, PluginOptions
 from detectors.support.calibration import combine, scale_of
-from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.device import Choice, observed, resolve
+from detectors.support.resident import back
 from detectors.support.robust import forward_filled, level, trailing_means
 from detectors.support.states import check, pick, scores_of, state_of
 
@@ -85,7 +86,7 @@ class WindowBank(Detector[WindowBankOptions]):
         for step in self.options.steps:
             window = recent[:, -width * step :].view(len(recent), width, step).mean(2)
             parts[_name(width, step)] = self._distance(window[:, None], arrays[f"bank.{step}"].float())
-        kept = {**state.arrays, "recent": to_array(recent)}
+        kept = {**state.arrays, "recent": back(recent)}
         return State(state.series_ids, state.step_ms, kept, state.shared), self._scores(arrays, parts, mask)
 
     def _filled(

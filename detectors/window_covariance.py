@@ -15,8 +15,9 @@ from aiops.core.ports import Detector, PluginContext, PluginOptions
 from detectors.support import edge_members
 from detectors.support.calibration import combine, scale_of
 from detectors.support.covariance import CLIP, energies, last_energy, whitening
-from detectors.support.device import Choice, observed, resolve, to_array
+from detectors.support.device import Choice, observed, resolve
 from detectors.support.edge_graph import EdgeGraph, EdgeScores, onnx_of
+from detectors.support.resident import back
 from detectors.support.robust import between, forward_filled, level
 from detectors.support.states import check, pick, scores_of, state_of
 
@@ -92,7 +93,7 @@ class WindowCovariance(Detector[WindowCovarianceOptions]):
             _name((w, step)): last_energy(recent, arrays[f"factor.{_name((w, step))}"].float(), step)
             for w, step in self.options.scales
         }
-        kept = {**state.arrays, "recent": to_array(recent)}
+        kept = {**state.arrays, "recent": back(recent)}
         return State(state.series_ids, state.step_ms, kept, state.shared), self._scores(arrays, parts, mask)
 
     def to_onnx(self, state: State) -> bytes:

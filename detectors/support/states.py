@@ -9,7 +9,8 @@ import torch
 
 from aiops.core.anomaly import Batch, Scores, State
 from aiops.core.errors import ConfigError, InvalidInput
-from detectors.support.device import to_array, to_tensor
+from detectors.support.device import to_array
+from detectors.support.resident import there
 
 
 def state_of(batch: Batch, arrays: Mapping[str, torch.Tensor]) -> State:
@@ -17,7 +18,7 @@ def state_of(batch: Batch, arrays: Mapping[str, torch.Tensor]) -> State:
 
 
 def pick(state: State, device: torch.device) -> dict[str, torch.Tensor]:
-    return {k: to_tensor(v, device) for k, v in state.arrays.items()}
+    return {k: there(v, device) for k, v in state.arrays.items()}
 
 
 def check(state: State, batch: Batch) -> None:
