@@ -31,6 +31,8 @@ STILL_FIRING = 0.7
 """Time proximity of a late signal (a rule with a long ``for``) to one that still fires."""
 
 FIRING_DECAY_MS = 1_800_000
+AT_ONCE_MS = 60_000
+"""What a callee's signal that starts later than this after a caller's must explain: all that the incident began with."""
 
 _SAME_SERVICE, _HOPS, _SHARED = 1.0, {1: 0.7, 2: 0.45}, 0.1
 _PLACE_ITSELF, _SAME_PLACE, _HABIT = 0.8, 0.6, 0.5
@@ -172,7 +174,8 @@ class Correlator:
         best = cause = NONE
         explains_all: bool | None = None
         for other in dict.fromkeys(near):
-            if (service_of(other), mine) in paths.hops and mine not in held.services:
+            later = abs(alert.starts_ms - other.starts_ms) > AT_ONCE_MS
+            if later and (service_of(other), mine) in paths.hops and mine not in held.services:
                 if explains_all is None:
                     explains_all = all(mine in paths.below(root) for root in paths.roots(held.services))
                 if not explains_all:

@@ -166,7 +166,9 @@ class IncidentService(Handling):
                 return None  # resolved by hand while it fires: its repeats open nothing
             if not transitions.starts_anew(alert, held):
                 return None
-            return transitions.reopened(holder, alert, "the same signal fires again", now)
+            mine = service_of(alert)
+            if not mine or mine in transitions.services_of(holder):
+                return transitions.reopened(holder, alert, "the same signal fires again", now)
         group = self._tree.group(alert)
         if self._tree is not NO_TREE:
             view = {i.id: i for i in view.values() if self._tree.group_of(i) == group}

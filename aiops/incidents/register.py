@@ -73,7 +73,9 @@ class Register:
         self._known[incident.id] = incident
         self.feed.publish(incident)
         for signal in incident.signals:
-            self._holders[signal.alert.fingerprint] = incident.id
+            holder = self._known.get(self._holders.get(signal.alert.fingerprint, ""))
+            if incident.active or holder is None or not holder.active:
+                self._holders[signal.alert.fingerprint] = incident.id
         if not incident.active:
             for forget in self._closed:
                 forget(incident)
