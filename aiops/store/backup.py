@@ -22,7 +22,8 @@ from aiops.store.telemetry.store import TelemetryStore
 
 TELEMETRY = "telemetry.duckdb"
 SQLITE = ("state.db", "mlflow.db")
-MODELS = "models"
+FOLDERS = ("models", "datasets", "checkpoints", "keys")
+"""Artifacts, what they were trained on, what they became, and the keys that their signatures are checked with."""
 Progress = Callable[[str], None]
 
 
@@ -75,8 +76,9 @@ def _fill(
         source = data_dir / name
         if source.exists():
             _copy_sqlite(source, folder / name)
-    if (data_dir / MODELS).is_dir():  # after its database: what that names is there
-        shutil.copytree(data_dir / MODELS, folder / MODELS)
+    for name in FOLDERS:  # after their databases: what those name is there
+        if (data_dir / name).is_dir():
+            shutil.copytree(data_dir / name, folder / name, ignore=shutil.ignore_patterns(".*"))
     copy_telemetry(telemetry, folder / TELEMETRY)
     rows = verify_telemetry(folder / TELEMETRY, telemetry.database.settings)
     entries = []
@@ -124,7 +126,7 @@ def restore(folder: Path, data_dir: Path) -> Manifest:
     for entry in manifest.entries:
         target = data_dir / entry.file
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / entry.file, target)
+        shutil.copy(folder / entry.file, target)  # with its mode: the signing key is its owner's alone
         _sync(target)
         sync_folder(target.parent)
     return manifest

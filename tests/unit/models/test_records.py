@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +27,12 @@ from aiops.models.signing import SIGNATURE
 from aiops.models.traces import LlmTraces
 from aiops.settings import StoreSettings
 from aiops.settings.models import RegistrySettings
+from aiops.store.backup import TELEMETRY, back_up, restore
 from aiops.store.state.checkpoints import CheckpointRepository
-from aiops.store.state.database import StateDatabase
+from aiops.store.state.database import StateDatabase, sqlite_url
 from aiops.store.state.datasets import DatasetRepository
+from aiops.store.telemetry.database import TelemetryDatabase
+from aiops.store.telemetry.store import TelemetryStore
 
 NAME = "anomaly-60s"
 NOW = 1_700_000_040_000
@@ -139,6 +143,31 @@ def test_versions_from_before_signatures_are_refused_unless_allowed(home: Path) 
     shutil.rmtree(files(home, version))
     with pytest.raises(TransientError, match="not there"):
         registry.load_state(version)
+
+
+def test_a_backup_brought_back_elsewhere_verifies_and_goes_on(home: Path, tmp_path: Path) -> None:
+    state = StateDatabase(sqlite_url(home))
+    store = TelemetryStore(TelemetryDatabase(home / TELEMETRY, StoreSettings(), lambda: NOW))
+    state.upgrade()
+    registry = ModelRegistry(home)
+    version = train(registry)
+    Checkpoints(home, CheckpointRepository(state), registry.signer).save(NAME, version.reference, fitted(), "ridge_ar")
+    try:
+        back_up(home, store, state, tmp_path / "backup", NOW)
+    finally:
+        store.close()
+        state.close()
+    shutil.rmtree(home)
+    restore(tmp_path / "backup", tmp_path / "elsewhere")
+    again = ModelRegistry(tmp_path / "elsewhere")
+    kept = StateDatabase(sqlite_url(tmp_path / "elsewhere"))
+    checkpoints = Checkpoints(tmp_path / "elsewhere", CheckpointRepository(kept), again.signer)
+    again.load_state(again.version(NAME, "1"))
+    checkpoints.load(checkpoints.list(NAME)[0], fitted())
+    assert stat.S_IMODE((tmp_path / "elsewhere" / "keys" / "signing.pem").stat().st_mode) == 0o600
+    again.load_state(train(again))
+    assert not home.exists()
+    kept.close()
 
 
 def test_only_what_carries_no_alias_is_deleted(home: Path) -> None:
