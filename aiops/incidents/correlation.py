@@ -22,6 +22,7 @@ from aiops.core.signals import ServiceGraph, label
 from aiops.core.untrusted import Untrusted
 from aiops.incidents.call_paths import CallPaths
 from aiops.incidents.companions import Companions
+from aiops.incidents.metric_kinds import is_own_resource
 
 DECAY_MS = 300_000
 THRESHOLD = 0.25
@@ -32,7 +33,7 @@ STILL_FIRING = 0.7
 
 FIRING_DECAY_MS = 1_800_000
 AT_ONCE_MS = 60_000
-"""What a callee's signal that starts later than this after a caller's must explain: all that the incident began with."""
+"""A callee's signal that starts later than this after its caller's must explain all that the incident began with."""
 
 _SAME_SERVICE, _HOPS, _SHARED = 1.0, {1: 0.7, 2: 0.45}, 0.1
 _PLACE_ITSELF, _SAME_PLACE, _HABIT = 0.8, 0.6, 0.5
@@ -282,9 +283,14 @@ def _differ(alert: Alert, other: Alert, names: Sequence[str]) -> bool:
 def _may_follow(late: Alert, other: Alert, paths: CallPaths, cause: str) -> bool:
     """Whether a late signal can be an effect of one that still fires: on the same service, or on a direct caller.
 
-    Faults climb to callers; a callee that fails long after them is a fault of its own.
+    Faults climb to callers; a callee that fails long after them is a fault of its own, and so is a caller that runs
+    out of a resource of its own.
     """
     mine, theirs = service_of(late), service_of(other)
-    if not mine or not theirs:
+    if not mine or not theirs or mine in (theirs, cause):
         return True
-    return mine in (theirs, cause) or paths.hops.get((mine, theirs), 0) == 1
+    return paths.hops.get((mine, theirs), 0) == 1 and not is_own_resource(_measure(late))
+
+
+def _measure(alert: Alert) -> str:
+    return alert.name if alert.anomaly is None else alert.anomaly.metric

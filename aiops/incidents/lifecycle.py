@@ -33,6 +33,9 @@ from aiops.store.state.incidents import IncidentRepository
 
 log = logging.getLogger(__name__)
 
+SAME_CAUSE_MS = 600_000
+"""Incidents that opened further apart are not united because one cause is named for both."""
+
 
 class IncidentService(Handling):
     """The one door of incidents (:class:`~aiops.core.ports.AnomalySink`) and what people do with them.
@@ -240,6 +243,22 @@ class IncidentService(Handling):
             self._teller.announce(incident, now, hearing)
         elif diagnosis is not None:
             self._register.save(incident)
+        if incident.clear_cause:
+            self._unite_by_cause(incident, now)
+
+    def _unite_by_cause(self, incident: Incident, now: int) -> None:
+        """Merge incidents of about the same time that have one clear cause, which services of both call or are."""
+        cause, paths = incident.cause_service, self._diagnoser.call_paths(now)
+
+        def leads_to_cause(one: Incident) -> bool:
+            services = {service_of(s.alert) for s in one.signals}
+            return cause in services or any(cause in paths.below(s) for s in services)
+
+        for other in self._register:
+            alike = other.active and other.clear_cause and other.cause_service == cause and other.id != incident.id
+            near = abs(other.opened_ms - incident.opened_ms) <= SAME_CAUSE_MS
+            if alike and near and leads_to_cause(incident) and leads_to_cause(other):
+                self._unite(incident.id, other.id, f"{cause} is the likely cause of both", now)
 
 
 def _holds(incident: Incident, fingerprint: str) -> bool:

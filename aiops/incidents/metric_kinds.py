@@ -58,6 +58,18 @@ def is_client_side(name: str) -> bool:
     return any(word.lower() in _CLIENT for word in _WORDS.findall(name))
 
 
+_OWN = _set("cpu memory mem heap disk filesystem fds oom rss throttled throttling gc")
+
+
+def is_own_resource(name: str) -> bool:
+    """Whether a metric or alert is of a resource that a service uses up itself, which no slow callee can cause.
+
+    >>> is_own_resource("HighCPUUsage"), is_own_resource("QueueGrowing")
+    (True, False)
+    """
+    return any(word.lower() in _OWN for word in _WORDS.findall(name))
+
+
 def metric_kind(name: str) -> tuple[MetricKind, Direction]:
     """Kind and bad direction.
 

@@ -1,10 +1,10 @@
 """Correlation on a day of real faults in a real system: `python -m tests.benchmarks.fault_day [SET]`.
 
 SET is a folder with reference.csv, cases/, cases.json and topology.json (the data of the root-cause board; by
-default the day of 24 faults some 8 minutes apart). The rows are put back into one day. What fires are plain
-rules, the same for every service: a latency, error or saturation metric beyond the fault-free rows' 99th percentile by
-more than their 5 to 95 % range, over once that is gone for two rows. An alert that starts from a minute before a
-fault's injection to five after it is that fault's; any other is noise.
+default the day of 24 faults some 8 minutes apart). The rows are put back into one day. What fires are plain rules,
+the same for every service: a latency, error or saturation metric beyond the fault-free rows' 99th percentile by more
+than their 5 to 95 % range for two rows running, over once that is gone for two rows. An alert that starts from a
+minute before a fault's injection to five after it is that fault's; any other is noise.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def _alerts(column: str, values: pd.Series, usual: pd.Series, injected: np.ndarr
     low, median, high, top = np.quantile(turned * known, [0.05, 0.5, 0.95, 0.99])
     limit = top + max(high - low, 0.1 * abs(median), 1e-9)
     found: list[Fired] = []
-    start, last, below = None, 0, 0
+    start, last, above, below = None, 0, 0, 0
     for time, value in (turned * values).items():
-        now = int(time) * 1000  # type: ignore[call-overload]
+        now = int(time) * 1000
         if start is not None and (below >= 2 or now - last > 3 * MINUTE):
             found.append(_fired(service, RULES[kind] + metric, start, last + MINUTE, injected))
             start = None
         over = value > limit
-        below = 0 if over else below + 1
-        start = now if start is None and over else start
+        above, below = (above + 1, 0) if over else (0, below + 1)
+        start = now if start is None and above >= 2 else start
         last = now
     if start is not None:
         found.append(_fired(service, RULES[kind] + metric, start, last + MINUTE, injected))
