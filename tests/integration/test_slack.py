@@ -9,7 +9,8 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -19,17 +20,27 @@ from fastapi import FastAPI
 from slack_sdk.signature import SignatureVerifier
 from starlette.routing import Route
 
-from aiops.chat.handler import Conversation
+from aiops.chat.handler import Conversation, Marking
 from aiops.chat.people import principal_mapping
 from aiops.core.action import Action, ActionProposal, ProposalStatus
+from aiops.core.anomaly import Judgement
 from aiops.core.errors import ConfigError, Conflict, PermanentError
 from aiops.core.evidence import Answer, Evidence, EvidenceState
+from aiops.core.incident import NotificationEvent
 from aiops.core.plugins import build
-from aiops.core.ports import ChatSurface, PluginContext
+from aiops.core.ports import ChatSurface, MetricQuerier, Notifier, PluginContext
 from aiops.core.principal import Principal
 from aiops.core.query import Question
 from aiops.core.series import SampleBlock
+from aiops.incidents.anomalies import Anomalies
+from aiops.incidents.feedback import latest
 from aiops.settings import PluginSettings
+from aiops.store.state.audit import AuditLog
+from aiops.store.state.database import StateDatabase, sqlite_url
+from aiops.store.state.detection import DetectionRepository
+from aiops.store.state.marks import MarkRepository
+from aiops.wiring.chat import anomaly_marking
+from tests.contract.incidents import INCIDENT, notification
 from tests.integration.slack_server import SlackServer
 
 SECRET = "signing-secret-of-the-test"
@@ -125,9 +136,9 @@ def surface(slack: SlackServer, **options: Any) -> ChatSurface[Any]:
     return built
 
 
-def conversation(assistant: Assistant, actions: Actions) -> Conversation:
+def conversation(assistant: Assistant, actions: Actions, marking: Marking | None = None) -> Conversation:
     mapping = principal_mapping({"slack": PluginSettings(plugin="slack", users={"UADMIN": "approver"})})
-    return Conversation(assistant, actions, mapping)
+    return Conversation(assistant, actions, mapping, marking=marking)
 
 
 @pytest.fixture
@@ -138,10 +149,10 @@ def slack() -> Iterator[SlackServer]:
 
 
 @contextmanager
-def service(slack: SlackServer, **options: Any) -> Iterator[Client]:
+def service(slack: SlackServer, marking: Marking | None = None, **options: Any) -> Iterator[Client]:
     assistant, actions = Assistant(), Actions()
     built = surface(slack, signing_secret=SECRET, **options)
-    built.start(conversation(assistant, actions))
+    built.start(conversation(assistant, actions, marking))
     place = built.asgi()
     assert place is not None
     app = FastAPI()
@@ -276,6 +287,33 @@ def test_a_button_approves_as_the_mapped_person_only(client: Client) -> None:
     assert "approved by slack:UADMIN: executed" in outcome["text"]
     ((proposal, digest, who),) = client.actions.approved
     assert (proposal, digest, who.name, who.role) == ("ACT-1", PROPOSAL.digest, "slack:UADMIN", "approver")
+
+
+def test_a_button_of_an_incident_s_message_marks_its_anomaly(slack: SlackServer, tmp_path: Path) -> None:
+    database = StateDatabase(sqlite_url(tmp_path))
+    database.upgrade()
+    episodes, marks, audit = DetectionRepository(database), MarkRepository(database), AuditLog(database)
+    found = next(s.alert.anomaly for s in INCIDENT.signals if s.alert.anomaly is not None)
+    episodes.save_anomalies([found])
+    anomalies = Anomalies(episodes, marks, cast(MetricQuerier, None), lambda: found.started_ms + 1)
+    options = {"token": SlackServer.TOKEN, "channel": "C1", "api_url": f"{slack.url}/api/", "marks": True}
+    notifier = cast(Notifier[Any], build("connectors.notifiers", "slack", options, PluginContext("channel")))
+    notifier.notify(notification(NotificationEvent.OPENED))
+    notifier.close()
+    (posted,) = slack.of("chat.postMessage")
+    (row,) = [block for block in posted["blocks"] if block["type"] == "actions"]
+    true, false = (element["value"] for element in row["elements"])
+    with service(slack, anomaly_marking(anomalies, audit)) as client:
+        _press(client, "U1", false, "t1")
+        assert "does not include" in slack.wait("chat.postMessage", 2)[-1]["text"]
+        assert marks.since(0) == ()
+        _press(client, "UADMIN", false, "t2")
+        assert "was marked a false alarm by slack:UADMIN" in slack.wait("chat.postMessage", 3)[-1]["text"]
+        _press(client, "UADMIN", true, "t3")
+        slack.wait("chat.postMessage", 4)
+    kept = latest(marks.since(0))
+    assert [(m.judgement, m.principal, m.metric) for m in kept] == [(Judgement.TRUE, "slack:UADMIN", found.metric)]
+    assert anomalies.quality()[0].precision.hits == 1
 
 
 def test_slow_answers_do_not_keep_slack_waiting(slack: SlackServer) -> None:
