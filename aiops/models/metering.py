@@ -12,12 +12,13 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
 from aiops.core.cost import CostTable
-from aiops.core.errors import LimitExceeded
+from aiops.core.errors import LimitExceeded, TransientError
 from aiops.core.model import ModelUse, UseKind
 from aiops.core.ports import Clock, system_clock
 from aiops.models import focus_rows
@@ -114,8 +115,9 @@ class Metering:
         """Book it; scores are written with the next :meth:`flush`."""
         if not use.team:
             use = dataclasses.replace(use, team=self.team_of(use.principal))
-        with self._lock:
+        with self._lock, suppress(TransientError):  # the ledger is away: it is counted from what is written
             self._today()
+        with self._lock:
             if use.time_ms // DAY_MS == self._day:
                 key = (use.model, use.kind, use.team)
                 self._spent[key] = self._spent.get(key, 0.0) + use.cost

@@ -35,8 +35,9 @@ def detection_loop(
     marks: MarkRepository,
     checkpoints: Checkpoints,
     trainer: Callable[[Detector[Any]], Trainer],
+    book: Callable[[str, int, float], None],
 ) -> DetectionLoop:
-    """Built, not started; ``trainer`` makes what trains its detector."""
+    """Built, not started; ``trainer`` makes what trains its detector, ``book`` is told what scoring takes."""
     from aiops.incidents.detection import DetectionLoop
     from aiops.incidents.source_load import BudgetedQuerier
     from aiops.models.serving import Scorer
@@ -51,7 +52,7 @@ def detection_loop(
         querier,
         incidents,
         trainer(detector),
-        Scorer(detector),
+        Scorer(detector, book),
         detections,
         settings.detection,
         settings.incidents,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiops.core.job import BATCH, TRAINING
-from aiops.core.ports import Detector
+from aiops.core.model import ModelUse, UseKind
+from aiops.core.ports import Detector, system_clock
 from aiops.core.principal import SYSTEM
 from aiops.jobs.compute import Compute, InThread
 from aiops.jobs.processes import Processes
@@ -19,6 +21,8 @@ from aiops.store.state.model_uses import ModelUseRepository
 from aiops.store.telemetry.store import TelemetryStore
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.model_registry import ModelRecords
+
+DETECTION = "system:detection"
 
 
 def metering(settings: Settings, state: StateDatabase, store: TelemetryStore) -> Metering:
@@ -49,6 +53,18 @@ def trainer_of(
         prices=Prices(settings.models.cost),
         calibration_days=chosen.calibration_days,
     )
+
+
+def live_bill(settings: Settings, meter: Metering) -> Callable[[str, int, float], None]:
+    """Books the scores of the live loop; no budget stops them."""
+    prices = Prices(settings.models.cost)
+
+    def book(reference: str, series: int, seconds: float) -> None:
+        name, _, version = reference.rpartition("/")
+        now, cost = system_clock(), prices.cpu(seconds)
+        meter.record(ModelUse(name or reference, version, UseKind.SCORE, DETECTION, now, float(series), "values", cost))
+
+    return book
 
 
 def pools_of(settings: Settings) -> dict[str, int]:

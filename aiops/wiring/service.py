@@ -81,7 +81,7 @@ from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.listening import listen, listen_for_otlp
 from aiops.wiring.model_registry import model_records
 from aiops.wiring.model_serving import model_serving
-from aiops.wiring.model_training import metering, pools_of, trainer_of
+from aiops.wiring.model_training import live_bill, metering, pools_of, trainer_of
 from aiops.wiring.oncall import on_call
 from aiops.wiring.plugins import PluginFactory, focus_file
 from aiops.wiring.signals import log_signals, mine_logs, signal_series
@@ -388,6 +388,7 @@ class Service:
             self._marks,
             self.records.checkpoints,
             lambda detector: trainer_of(self.settings, self.records, detector, self.meter, self._life),
+            live_bill(self.settings, self.meter),
         )
         loop.start()
         self._life.on_stop(loop.stop)
