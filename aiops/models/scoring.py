@@ -13,14 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiops.core.anomaly import Batch, Scores
-from aiops.core.errors import AiopsError, InvalidInput, LimitExceeded, NotFound, TransientError
-from aiops.core.model import Deployment, DeploymentState, Strategy
+from aiops.core.errors import InvalidInput, LimitExceeded, TransientError
+from aiops.core.model import Strategy
 from aiops.models.beside import Comparison, Pair
 from aiops.models.deployments import Deployments, served_by_candidate
 from aiops.models.detector_calls import Call, part_of, rows_of
@@ -28,37 +27,22 @@ from aiops.models.loaded import Loaded, LoadedModels
 from aiops.models.microbatch import MicroBatcher
 from aiops.models.score_bill import ScoreBill
 from aiops.models.scored import Scored, ServingState, unscored
-from aiops.models.trial_record import TrialRecord
+from aiops.models.served_before import ServedBefore
+from aiops.models.serving_set import ServingSet, Trial
 from aiops.settings.models import ServingSettings
 
 log = logging.getLogger(__name__)
 
 STABLE, CANDIDATE = "stable", "candidate"
-STRIKES = 3
-"""Calls in a row that the candidate did not answer, after which it is asked only now and then."""
-PROBE = 20
-"""Every so many requests it is asked all the same."""
 PATIENCE = 10
 """A candidate is given so many times the latency objective, and at most half of the deadline."""
-
-
-@dataclass(slots=True)
-class _Trial:
-    deployment: Deployment
-    candidate: Loaded
-    record: TrialRecord
-    strikes: int = 0
-    asked: int = 0
-
-    def willing(self) -> bool:
-        self.asked += 1
-        return self.strikes < STRIKES or self.asked % PROBE == 0
 
 
 class ScoringService:
     """Thread-safe. :meth:`start` before the first request, :meth:`follow` every second or so.
 
     Args:
+        before: what an earlier process served, for the first request.
         stopwatch: seconds, monotonic.
     """
 
@@ -69,21 +53,18 @@ class ScoringService:
         settings: ServingSettings,
         *,
         bill: ScoreBill | None = None,
+        before: ServedBefore | None = None,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._models = models
-        self._deployments = deployments
         self._settings = settings
         self._bill = bill or ScoreBill()
         self._now = stopwatch
-        self._stable: dict[str, Loaded] = {}
-        self._trials: dict[str, _Trial] = {}
+        self._serving = ServingSet(models, deployments, before)
         self._count: Counter[str] = Counter()
         self._hands = threading.BoundedSemaphore(settings.max_waiting)
         self._comparison = Comparison()
         self._workers, self._trial_workers = self._batcher(STABLE), self._batcher(CANDIDATE)
         self._lock = threading.Lock()
-        deployments.on_change(self._changed)
 
     def _batcher(self, name: str) -> MicroBatcher[Call, Scores]:
         chosen = self._settings
@@ -115,56 +96,21 @@ class ScoringService:
 
     def warm(self, name: str) -> bool:
         """Load a model's champion, and its candidate where a trial runs; false where it has none."""
-        champion = self._models.registry.get(name)
-        if champion is None:
-            return False
-        self._stable[name] = self._models.get(champion)
-        running = self._deployments.running(name)
-        if running is not None:
-            self._join_trial(running)
-        return True
+        return self._serving.warm(name)
 
     def follow(self) -> None:
         """Serve what the registry names champion now, in place of what is served."""
-        for name in list(self._stable):
-            champion = self._models.registry.get(name)
-            if champion is None:
-                self._stable.pop(name, None)
-            elif champion.reference != self._stable[name].reference:
-                self._stable[name] = self._models.get(champion)
-                log.info("scoring with %s", champion.reference)
-
-    def _changed(self, deployment: Deployment) -> None:
-        if deployment.state is DeploymentState.RUNNING:
-            self._join_trial(deployment)
-            return
-        trial = self._trials.pop(deployment.model, None)
-        if deployment.state is DeploymentState.PROMOTED and deployment.model in self._stable:
-            version = self._models.registry.version(deployment.model, deployment.candidate)
-            self._stable[deployment.model] = self._models.get(version)
-        elif trial is not None:
-            self._models.drop(trial.candidate.reference)
-
-    def _join_trial(self, deployment: Deployment) -> None:
-        """Ask the candidate too, once it is loaded."""
-        try:
-            candidate = self._models.get(self._models.registry.version(deployment.model, deployment.candidate))
-        except AiopsError as error:
-            log.warning("%s/%s cannot be served: %s", deployment.model, deployment.candidate, error)
-            return
-        running, record = self._deployments.running(deployment.model), self._deployments.record(deployment.model)
-        if running is not None and record is not None and running.id == deployment.id:
-            self._trials[deployment.model] = _Trial(deployment, candidate, record)
+        self._serving.follow()
 
     # ---------------------------------------------------------------- scoring
 
     def step_ms(self, name: str, version: str = "") -> int:
         """The step of a model's series. Raises as :meth:`score`."""
-        return self._chosen(name, version)[0].state.step_ms
+        return self._serving.chosen(name, version)[0].state.step_ms
 
     def series(self, name: str, version: str = "") -> tuple[str, ...]:
         """Ids of the series that a model knows. Raises as :meth:`score`."""
-        return self._chosen(name, version)[0].state.series_ids
+        return self._serving.chosen(name, version)[0].state.series_ids
 
     def score(
         self, name: str, batch: Batch, *, version: str = "", deadline_s: float | None = None, by: str = ""
@@ -195,7 +141,7 @@ class ScoringService:
             )
         try:
             deadline = self._now() + (self._settings.deadline_ms / 1000 if deadline_s is None else deadline_s)
-            stable, trial = self._chosen(name, version)
+            stable, trial = self._serving.chosen(name, version)
             if batch.step_ms != stable.state.step_ms:
                 raise InvalidInput(
                     f"{stable.reference} scores values every {stable.state.step_ms} ms, not every {batch.step_ms} ms."
@@ -207,14 +153,7 @@ class ScoringService:
         finally:
             self._hands.release()
 
-    def _chosen(self, name: str, version: str) -> tuple[Loaded, _Trial | None]:
-        if version:
-            return self._models.get(self._models.registry.version(name, version)), None
-        if name not in self._stable and not self.warm(name):
-            raise NotFound(f"There is no model '{name}' with a champion.", hint="`aiops models list` shows them.")
-        return self._stable[name], self._trials.get(name)
-
-    def _answer(self, stable: Loaded, trial: _Trial | None, batch: Batch, deadline: float) -> list[Scored]:
+    def _answer(self, stable: Loaded, trial: Trial | None, batch: Batch, deadline: float) -> list[Scored]:
         out: dict[int, Scored] = {}
         tried = self._tried(trial, stable, batch) if trial is not None else []
         first = self._ask(self._trial_workers, trial.candidate, batch, tried, deadline) if trial and tried else None
@@ -234,7 +173,7 @@ class ScoringService:
                 out[row] = unscored(batch, row)
         return [out[row] for row in range(len(batch))]
 
-    def _tried(self, trial: _Trial, stable: Loaded, batch: Batch) -> list[int]:
+    def _tried(self, trial: Trial, stable: Loaded, batch: Batch) -> list[int]:
         """Rows that the candidate is to serve; those of the trial are compared beside."""
         ids = batch.series_ids
         known = [row for row, key in enumerate(ids) if key in trial.candidate.rows]
@@ -262,7 +201,7 @@ class ScoringService:
 
     def _by_candidate(
         self,
-        trial: _Trial,
+        trial: Trial,
         future: Future[Scores] | None,
         batch: Batch,
         rows: Sequence[int],
@@ -328,10 +267,9 @@ class ScoringService:
         """What serves, and how the workers are."""
         with self._lock:
             count = Counter(self._count)
-        trials = {name: trial.candidate.reference for name, trial in self._trials.items()}
         return ServingState(
-            champions={name: loaded.reference for name, loaded in sorted(self._stable.items())},
-            candidates=trials,
+            champions=self._serving.champions(),
+            candidates=self._serving.candidates(),
             stable=self._workers.load(),
             candidate=self._trial_workers.load(),
             series_stable=count[STABLE],

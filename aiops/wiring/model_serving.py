@@ -34,6 +34,7 @@ from aiops.models.registry import ModelRegistry
 from aiops.models.score_bill import ScoreBill
 from aiops.models.score_log import ScoreLog
 from aiops.models.scoring import ScoringService
+from aiops.models.served_before import ServedBefore
 from aiops.settings import Settings
 from aiops.store.state.audit import AuditLog
 from aiops.store.state.database import StateDatabase
@@ -160,7 +161,10 @@ def model_serving(
         blame=ModelFaults(incidents).blame,
         check=models.get,
     )
-    scoring = ScoringService(models, deployments, chosen.serving, bill=ScoreBill(meter, prices.cpu))
+    bill = ScoreBill(meter, prices.cpu)
+    # Where a server keeps the artifacts, they are fetched through MLflow in any case.
+    before = None if chosen.registry.tracking_url else ServedBefore(folder / "serving.json")
+    scoring = ScoringService(models, deployments, chosen.serving, bill=bill, before=before)
     batches = ScoreBatches(models, _watched(settings, querier), folder, meter=meter, price=prices.cpu)
     _measure(scoring, meters)
     return ModelServing(scoring, deployments, batches, ScoreLog(told), models, chosen.serving.warm)

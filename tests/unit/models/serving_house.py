@@ -20,6 +20,7 @@ from aiops.models.deployments import Deployments
 from aiops.models.loaded import LoadedModels
 from aiops.models.registry import ModelRegistry
 from aiops.models.scoring import ScoringService
+from aiops.models.served_before import ServedBefore
 from aiops.settings.models import DeploymentSettings, ServingSettings
 from aiops.store.state.database import StateDatabase, sqlite_url
 from aiops.store.state.deployments import DeploymentRepository
@@ -124,8 +125,13 @@ class House:
             blame=self._blame,
             check=self.models.get,
         )
-        self.service = ScoringService(self.models, self.deployments, ServingSettings(**dict(serving or {})))
+        self.before = ServedBefore(ground.folder / f"{self.name}.json")
+        self.service = self.made(serving)
         self.service.start()
+
+    def made(self, serving: Mapping[str, Any] | None = None) -> ScoringService:
+        chosen = ServingSettings(**dict(serving or {}))
+        return ScoringService(self.models, self.deployments, chosen, before=self.before)
 
     def _blame(self, deployment: Deployment) -> str:
         self.blamed.append(deployment)

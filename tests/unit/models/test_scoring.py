@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,28 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiops.core.anomaly import Batch
+from aiops.core.anomaly import Batch, State
 from aiops.core.errors import InvalidInput, LimitExceeded, NotFound, TransientError
-from aiops.core.model import DeploymentState, Strategy
+from aiops.core.model import DeploymentState, ModelVersion, Strategy
 from aiops.models.deployments import share_of
 from aiops.models.detector_calls import Call, rows_of, run_together
-from aiops.models.loaded import Loaded
-from tests.unit.models.serving_house import IDS, START, STEP, STEPS, THRESHOLD, Ground, House, fusion, state, values
+from aiops.models.loaded import Loaded, LoadedModels
+from aiops.models.scoring import ScoringService
+from aiops.models.served_before import ServedBefore
+from aiops.settings.models import ServingSettings
+from tests.unit.models.serving_house import (
+    IDS,
+    START,
+    STEP,
+    STEPS,
+    THRESHOLD,
+    Ground,
+    House,
+    detector_of,
+    fusion,
+    state,
+    values,
+)
 
 LIVE = START + STEPS * STEP
 
@@ -241,3 +257,39 @@ def test_a_candidate_whose_artifact_was_changed_is_not_tried(ground: Ground, hou
     with pytest.raises(InvalidInput):
         house.deployments.start(house.name, "2", Strategy.SHADOW, by="key:ann")
     assert house.deployments.running(house.name) is None
+
+
+def test_the_first_score_after_a_restart_waits_for_no_registry(house: House, ground: Ground, tmp_path: Path) -> None:
+    batch = values(LIVE, 20)
+    house.service.score(house.name, batch)
+    house.service.stop()
+    file = ground.folder / f"{house.name}.json"
+
+    class Away:
+        """A registry that answers nothing but hands out artifacts."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"the registry was asked for {name}")
+
+        def load_state(self, version: ModelVersion) -> State:
+            return house.registry.load_state(version)
+
+    models = LoadedModels(Away(), detector_of, lambda s: None, 4)
+    again = ScoringService(models, house.deployments, ServingSettings(), before=ServedBefore(file))
+    again.start()
+    try:
+        assert {one.reference for one in again.score(house.name, batch)} == {f"{house.name}/1"}
+    finally:
+        again.stop()
+    number = house.add()
+    house.registry.promote(house.name, number)
+    house.before = ServedBefore(file)
+    house.service = house.made()
+    house.service.start()
+    assert {one.reference for one in house.service.score(house.name, batch)} == {f"{house.name}/1"}
+    house.service.follow()
+    assert {one.reference for one in house.service.score(house.name, batch)} == {f"{house.name}/2"}
+    assert ServedBefore(file).get(house.name) == house.registry.get(house.name)
+    broken = tmp_path / "serving.json"
+    broken.write_text("{")
+    assert ServedBefore(broken).get(house.name) is None
