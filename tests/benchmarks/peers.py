@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ import psutil
 from tests.integration import servers
 
 OURS, VICTORIA, PROMETHEUS = "aiops", "VictoriaMetrics", "Prometheus"
-READY_S = 120.0
+PEERS = ("victoria-metrics", "prometheus")
+"""Names of the binaries."""
+READY_S = 300.0
+STOP_S = 120.0
+"""A server that is killed instead has more to do at its next start."""
 YEARS = {"VictoriaMetrics 1.79": "2022", "Prometheus 2.42": "2023"}
 """When the peers that Debian 12 packages were released."""
 PATIENCE_S = 300.0
@@ -52,6 +57,10 @@ class Peer:
         return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file())
 
     def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_S)
         servers.Server(self.url, self.process).stop()
 
 
@@ -69,7 +78,7 @@ def settle(peer: Peer, most_s: float = 20.0) -> None:
 
 def missing() -> list[str]:
     """Peers whose binary is not installed."""
-    return [name for name in ("victoria-metrics", "prometheus") if shutil.which(name) is None]
+    return [name for name in PEERS if shutil.which(name) is None]
 
 
 def start_ours(folder: Path, *, detection: bool = False) -> Peer:

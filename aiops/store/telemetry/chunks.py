@@ -6,6 +6,7 @@ block, so regular and jittered times alike cost next to nothing beyond the first
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,6 +149,13 @@ def _blobs(words: Words, starts: Ints) -> list[bytes]:
     return [data[a:b] for a, b in zip((starts * 8).tolist(), ends.tolist(), strict=True)]
 
 
+def all_of(tables: Sequence[str]) -> str:
+    """One or several tables of the same columns, to be read by one statement."""
+    if len(tables) == 1:
+        return tables[0]
+    return "(" + " UNION ALL ".join(f"SELECT * FROM {name}" for name in tables) + ")"  # noqa: S608
+
+
 def read(
     con: duckdb.DuckDBPyConnection, chunk_table: str, clock_table: str, blocks: tuple[int, int], where: str = "",
     column: str = "val",
@@ -155,6 +163,7 @@ def read(
     """Chunks of the blocks from the first to the last named, in order.
 
     Args:
+        chunk_table, clock_table: names, or several as :func:`all_of` puts them.
         where: `` AND ...``, to pick series.
         column: of the values.
 

@@ -186,12 +186,11 @@ class Rollups:
             if len(sids) < len(self._index):
                 con.register("wanted", {"w": sids})
                 where = f" AND sid BETWEEN {int(sids[0])} AND {int(sids[-1])} AND sid IN (SELECT w FROM wanted)"  # noqa: S608
-            for day in days:
-                names = table(kind, day), table(kind + "clocks", day)
-                try:
-                    found += chunk_rows.read(con, *names, (day, day), where, column)
-                except duckdb.CatalogException:
-                    return None
+            names, clocks = (chunk_rows.all_of([table(k, day) for day in days]) for k in (kind, kind + "clocks"))
+            try:
+                found += chunk_rows.read(con, names, clocks, (days[0], days[-1]), where, column)
+            except duckdb.CatalogException:
+                return None
         return found
 
     def _worked_out(

@@ -227,9 +227,12 @@ class Scanner:
             parts = []
             try:
                 blocks = start_ms // BLOCK_MS, end_ms // BLOCK_MS
-                for day in self._partitions.numbers("chunks"):
-                    if start_ms // DAY_MS <= day <= end_ms // DAY_MS:
-                        chunks += chunk_rows.read(con, table("chunks", day), table("clocks", day), blocks, where)
+                days = [n for n in self._partitions.numbers("chunks") if start_ms // DAY_MS <= n <= end_ms // DAY_MS]
+                if days:
+                    names, clocks = (
+                        chunk_rows.all_of([table(kind, day) for day in days]) for kind in ("chunks", "clocks")
+                    )
+                    chunks = chunk_rows.read(con, names, clocks, blocks, where)
                 for name in self.tables(start_ms, end_ms):
                     part = _columns(con, name, f"ts BETWEEN {int(start_ms)} AND {int(end_ms)}{where}")
                     if len(part["sid"]):
