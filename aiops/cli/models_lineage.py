@@ -13,7 +13,7 @@ from aiops.cli.replies import change, fetched
 
 @app.command()
 def lineage(
-    anomaly_id: Annotated[str, typer.Argument(help="Anomaly, as `aiops detect anomalies` lists it.")],
+    anomaly_id: Annotated[str, typer.Argument(help="Anomaly, as `aiops detect list` shows it.")],
     json: Json = False,
     url: Url = "",
     api_key: ApiKey = "",

@@ -20,6 +20,7 @@ from aiops.settings import Settings
 from aiops.store.state.checkpoints import CheckpointRepository
 from aiops.store.state.database import StateDatabase
 from aiops.store.state.datasets import DatasetRepository
+from aiops.store.telemetry.encryption import extension_path
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +58,11 @@ class ModelRecords:
 
 
 def model_records(settings: Settings, state: StateDatabase) -> ModelRecords:
-    """Raises ``ConfigError`` for a key file that cannot be read."""
+    """Raises ``ConfigError`` for a key file that cannot be read, or a key without the extra ``encryption``."""
     chosen, folder = settings.models.registry, settings.data_dir
     key = key_of(chosen, settings.store)
+    if key is not None:
+        extension_path()  # the snapshots need it; better missed now than after a training
     registry = ModelRegistry(folder, chosen, key=key)
 
     def live(name: str) -> set[str]:
