@@ -146,3 +146,53 @@ class LlmCall:
     error: str = ""
     asked: str = ""
     answered: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSignal:
+    """One thing that may drift: its figure, the limit, and whether it is beyond it. NaN where it cannot be told."""
+
+    name: str
+    value: float
+    limit: float
+    drifted: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DriftedSeries:
+    """A series whose values have drifted.
+
+    ``p`` is of the test of Kolmogorov and Smirnov, ``psi`` the population stability index, ``shift`` in the
+    reference's standard deviations, ``changed_ms`` since when, ``None`` where no single moment stands out.
+    """
+
+    series: str
+    p: float
+    psi: float
+    shift: float
+    changed_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """One check of a model against what it was trained on. Times are ms UTC, half-open.
+
+    ``version`` is the champion's reference; ``tested`` of ``series`` were long enough to say anything of;
+    ``confirmed`` says that the check before found drift as well; ``action`` what followed.
+    """
+
+    model: str
+    version: str
+    time_ms: int
+    reference_start_ms: int
+    reference_end_ms: int
+    start_ms: int
+    end_ms: int
+    series: int
+    tested: int
+    signals: tuple[DriftSignal, ...]
+    worst: tuple[DriftedSeries, ...] = ()
+    drifted: bool = False
+    confirmed: bool = False
+    action: str = ""

@@ -139,6 +139,29 @@ class DeploymentSettings(Section):
 class DriftSettings(Section):
     """How far inputs and outputs may move before a retraining starts."""
 
+    enabled: bool = True
+    """Whether champions are checked by themselves."""
+    cron: str = "23 4 * * *"
+    """When, in UTC."""
+    window_hours: float = Field(24.0, gt=0)
+    """The last hours that are compared with the training window."""
+    false_discovery_rate: float = Field(0.05, gt=0, lt=1)
+    """Share of the series called drifted that may be so by chance."""
+    min_psi: float = Field(0.2, ge=0)
+    """Least population stability index of a drift that matters; 0.2 is about half a standard deviation."""
+    max_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the series, or of the services, that may drift before the model counts as drifted."""
+    max_alert_ratio: float = Field(3.0, ge=1)
+    """How many times as often as in its training window a model may alarm."""
+    min_precision: float = Field(0.3, ge=0, lt=1)
+    """Share of the model's marked anomalies that people must have found true."""
+    max_groups: int = Field(50, ge=1)
+    """Services whose joint values are tested."""
+    confirmations: int = Field(2, ge=1)
+    """Checks in a row that must find drift before a training is asked for."""
+    rest_hours: float = Field(72.0, ge=0)
+    """Least time between two such trainings of a model."""
+
 
 class TokenPriceSettings(Section):
     """Prices of one LLM in place of the published ones, USD per million tokens."""
