@@ -78,7 +78,7 @@ def write(
         suggestions=tuple(dict.fromkeys([*plan.suggestions, *near])),
         limits=tuple(dict.fromkeys(said)),
         proposals=tuple(p for found in execution.found for p in found.proposals),
-        plan=plan.model_dump_json(exclude_defaults=True),
+        plan=plan.brief(),
     )
 
 

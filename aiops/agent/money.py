@@ -60,7 +60,8 @@ def read(question: Question, rest: str, window: Window | None, back_s: float | N
         rest = _OURSELVES.sub(OURSELVES, rest.lower())
     where, left = _filters(rest, bill)
     if left and bill:
-        return Money(None, clarify=_unmatched(left, bill))
+        typed = {word.lower(): word for word in re.findall(r"[\w.-]+", question.text)}
+        return Money(None, clarify=_unmatched([typed.get(word, word) for word in left], bill))
     sure = 0.9 if not left else 0.45
     of = f" of {', '.join(where.values())}" if where else ""
     group = next((column for pattern, column in _GROUPS if re.search(pattern, low)), "ServiceName")

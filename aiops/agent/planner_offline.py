@@ -100,7 +100,7 @@ class OfflinePlanner:
             # Costs, incidents and logs can be asked while the metric source is away.
             down, catalogue = error, KnownCatalogue(())
         known = self._services(catalogue, services)
-        service = next((known[w] for w in raw_tokens(read.text) if w in known), "")
+        service = next((known[w] for w in raw_tokens(read.text) if w in known), "") or self._blamed(read, catalogue)
         topic, spelling = self._topic(read.rest, known)
         notes += spelling
         found = self._index.search(topic, 12)
@@ -167,7 +167,7 @@ class OfflinePlanner:
     @staticmethod
     def _read(question: Question, last_deploy: LastDeploy | None) -> tuple[shapes.Read, list[str]]:
         phrase = time_phrases.find(question.text, question.asked_ms, question.zone)
-        window, notes = phrase.window, []
+        window, notes = phrase.window, [phrase.note] if phrase.note else []
         if phrase.since_deploy:
             deployed = last_deploy("") if last_deploy else None
             if deployed is not None and deployed < question.asked_ms:
@@ -192,13 +192,25 @@ class OfflinePlanner:
     def _services(catalogue: Catalogue, services: Iterable[str]) -> dict[str, str]:
         """Live services by their lower-case name."""
         known = {name.lower(): name for name in services}
-        for metric in ("http_server_request_duration_seconds_count", "http_requests_total", "up"):
+        for metric in (*_REQUESTS, "up"):
             table = catalogue.labels(metric) or {}
             for label in skeletons.SERVICE_LABELS:
                 for value in table.get(label, ()):
                     known.setdefault(value.lower(), value)
                     known.setdefault(value.rsplit("/", 1)[-1].lower(), value.rsplit("/", 1)[-1])
         return {word: name for word, name in known.items() if word not in _NOT_SERVICES and word not in STOP}
+
+    @staticmethod
+    def _blamed(read: shapes.Read, catalogue: Catalogue) -> str:
+        """A live service that the question asks the reason of, also where its name is a word for a kind of thing."""
+        said = _BLAMED.search(read.text.lower())
+        name = next((g for g in said.groups() if g), "") if said else ""
+        for metric in _REQUESTS if name else ():
+            table = catalogue.labels(metric) or {}
+            for label in skeletons.SERVICE_LABELS:
+                if found := next((v for v in table.get(label, ()) if v.lower() == name), ""):
+                    return found
+        return ""
 
     # ------------------------------------------------------------ metrics
 
@@ -263,7 +275,7 @@ class OfflinePlanner:
     def _topic(self, text: str, services: Mapping[str, str]) -> tuple[str, list[str]]:
         """The question without names of things, which are slots, misspelled words put right, and notes on those."""
         kept, notes = [], []
-        text = _GROUPING.sub(" ", text)
+        text = _SUBJECT.sub(" ", _GROUPING.sub(" ", text))
         if re.search(r"\b(?:network|traffic|bandwidth|bytes|throughput)\b", text):
             text = re.sub(r"\b(network|traffic|bandwidth|bytes|throughput) out\b", r"\1 outbound", text)
             text = re.sub(r"\b(network|traffic|bandwidth|bytes|throughput) in\b", r"\1 inbound", text)
@@ -321,6 +333,17 @@ class OfflinePlanner:
         )  # fmt: skip
 
 
+_REQUESTS = ("http_server_request_duration_seconds_count", "http_requests_total")
+_BLAMED = re.compile(
+    r"\b(?:wrong|happening|happened|going on|up|problems?|issues?|trouble) (?:with|in|on) (?:the |our )?([\w.-]+)"
+    r"|\bwhy (?:is|are|does|did|was) (?:the |our )?([\w.-]+)"
+)
+_SUBJECT = re.compile(
+    r"^\W*(?:(?:which|what|any|is any|are any|does any|do any)\s+services?|services)\s+"
+    r"(?=(?:has|have|with|is|are|gets?|that|slower|faster|over|above|below)\b.*\b(?:errors?|latency|slow\w*|rate|traffic"
+    r"|requests?|5xx|4xx)\b)"
+)
+"""A question about services by a measure of theirs: the word itself says only whose it is."""
 _NOT_SERVICES = group("kinds")
 """Names of scrape jobs and the like that are words for kinds of things."""
 _METHODS = frozenset(["post", "put", "patch", "delete", "head", "options"])

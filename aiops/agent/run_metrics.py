@@ -28,6 +28,8 @@ LATE_MS = 5 * 60_000
 HISTORY_SHARE = 8
 """A forecast needs a history of at least this part of its horizon."""
 DIAGNOSE_MS = 86_400_000
+NEARER_S = (86_400.0, 6 * 3600.0, 3600.0)
+"""Where there is no data as far back as a comparison asks, these are tried."""
 AT_THE_END = "The figures are those at the window's end; the chart shows all of it."
 
 _OPS = {
@@ -150,7 +152,7 @@ class MetricRunner:
         start, end = step.window.resolve(asking.now_ms)
         try:
             now, cut = self._instant(step.promql, end, asking)
-            before, _ = self._instant(step.promql, end - int(step.back_s * 1000), asking)
+            back, before = self._earlier(step, end, asking)
         except TransientError as error:
             down = Evidence("", "compare", step.title, self.querier.name, step.promql, start, end,
                             EvidenceState.SOURCE_DOWN, note=str(error))  # fmt: skip
@@ -162,9 +164,11 @@ class MetricRunner:
         for labels, value, old in pairs[: step.limit]:
             figures += [Figure(value, step.unit, labels, "now"), Figure(old, step.unit, labels, "before")]
         if figures:
-            figures.append(Figure(step.back_s, "s", name="back"))
+            figures.append(Figure(back, "s", name="back"))
         new = len(now) - len(pairs) if pairs else 0
         limits = (f"Left out, since they have no data that far back: {new} series.",) if new else ()
+        if back != step.back_s and pairs:
+            limits = (*limits, "There is no data that far back, so the oldest that there is was taken.")
         if now and pairs:
             state, note = EvidenceState.OK, ""
         elif now:
@@ -181,6 +185,14 @@ class MetricRunner:
         )  # fmt: skip
 
     # ------------------------------------------------------------ asking
+
+    def _earlier(self, step: CompareStep, end: int, asking: Asking) -> tuple[float, list[Row]]:
+        """How far back in seconds, and the rows of then: as far as asked, or as far as there is data."""
+        for back in (step.back_s, *(b for b in NEARER_S if b < step.back_s)):
+            rows, _ = self._instant(step.promql, end - int(back * 1000), asking)
+            if rows:
+                return back, rows
+        return step.back_s, []
 
     def _instant(self, text: str, at_ms: int, asking: Asking) -> tuple[list[Row], bool]:
         try:

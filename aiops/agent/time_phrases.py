@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from aiops.agent import clock_phrases
 from aiops.core.query import Window
 
 SECONDS = {
@@ -62,7 +63,6 @@ _COMPARE_PAIR = re.compile(
     rf"(?:same (?:time|hour|day)\s+)?{_EARLIER}"
 )
 _OVER_PERIOD = re.compile(r"\b(hour|day|week|month)[ -](?:over|on)[ -](?:hour|day|week|month)\b")
-_BETWEEN = re.compile(r"\b(?:between|from)\s+(\d{1,2}):(\d{2})\s+(?:and|to|until)\s+(\d{1,2}):(\d{2})\b")
 _MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
     "december",
@@ -91,6 +91,8 @@ class TimePhrase:
     since_deploy: bool = False
     back_s: float | None = None
     """How far back lies what is to be compared with, in seconds."""
+    note: str = ""
+    """How an ambiguous phrase was read."""
 
 
 def seconds(count: str | None, unit: str) -> float:
@@ -172,8 +174,8 @@ def _find(low: str, now_ms: int, zone: str) -> TimePhrase:
         if count is None and unit in ("week", "month", "year") and "past" not in words:
             return TimePhrase(_previous(unit, now_ms, zone, words), _cut(low, match), horizon)
         return TimePhrase(Window(last_s=seconds(count, unit), words=words[:80]), _cut(low, match), horizon)
-    if match := _BETWEEN.search(low):
-        return TimePhrase(_between(match, now_ms, zone), _cut(low, match), horizon)
+    if (said := clock_phrases.find(low, _local(now_ms, zone))) is not None:
+        return TimePhrase(said.window, said.rest, horizon, note=said.note)
     if match := _IN_MONTH.search(low):
         return TimePhrase(_month(match, now_ms, zone), _cut(low, match), horizon)
     if match := _MOMENT.search(low):
@@ -246,21 +248,6 @@ def _calendar(word: str, now_ms: int, zone: str) -> Window:
         start = day - timedelta(days=back)
         return Window(start_ms=_ms(start), end_ms=_ms(start + timedelta(days=1)), words=word)
     return Window(start_ms=_ms(day), words=word)
-
-
-def _between(match: re.Match[str], now_ms: int, zone: str) -> Window:
-    hours = [int(match.group(i)) for i in (1, 3)]
-    minutes = [int(match.group(i)) for i in (2, 4)]
-    words = match.group(0)
-    if max(hours) > 23 or max(minutes) > 59:
-        return Window(words=words)
-    day = _midnight(now_ms, zone)
-    start, end = (day.replace(hour=h, minute=m) for h, m in zip(hours, minutes, strict=True))
-    if end <= start:
-        start -= timedelta(days=1)
-    if _ms(start) > now_ms:
-        start, end = start - timedelta(days=1), end - timedelta(days=1)
-    return Window(start_ms=_ms(start), end_ms=_ms(end), words=words)
 
 
 def _month(match: re.Match[str], now_ms: int, zone: str) -> Window:

@@ -69,7 +69,7 @@ def print_plan(answer: dict[str, Any], out: Console | None = None) -> None:
             out.print(Text(f"  {name:<11}{plan[name]}"))
     for place, step in enumerate(plan.get("steps") or (), 1):
         rest = {k: v for k, v in step.items() if k not in ("kind", "title")}
-        out.print(Text(f"  step {place:<6}{step.get('kind', 'metric')}: {step.get('title', '')}"))
+        out.print(Text(f"  step {place:<6}{step.get('kind', '')}: {step.get('title', '')}"))
         for key, value in rest.items():
             out.print(Text(f"             {key} = {value}", style="dim"), soft_wrap=True)
     for name, words in (("candidates", "considered"), ("notes", "assumed")):

@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": "Run the service.",
     "ask": "Ask a question in words.",
     "questions": "What was asked before, and questions kept under a name.",
+    "evals": "Ask recorded questions and judge the answers.",
     "query": "Ask in PromQL.",
     "status": "Show what the running service holds and does.",
     "detect": "Judge a past time range; list, show and mark anomalies.",

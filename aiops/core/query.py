@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
@@ -212,3 +213,8 @@ class Plan(Part):
     suggestions: tuple[str, ...] = Field((), max_length=10, description="Did you mean: questions or metric names.")
     candidates: tuple[str, ...] = Field((), max_length=10, description="Metric names that may fit.")
     notes: tuple[str, ...] = Field((), max_length=10, description="Assumptions the answer has to state.")
+
+    def brief(self) -> str:
+        """JSON without the defaults, that ``Plan.model_validate_json`` reads back."""
+        steps = [{"kind": step.kind, **step.model_dump(mode="json", exclude_defaults=True)} for step in self.steps]
+        return json.dumps({**self.model_dump(mode="json", exclude_defaults=True, exclude={"steps"}), "steps": steps})

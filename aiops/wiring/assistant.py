@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from aiops.access.binding import is_private
@@ -13,7 +13,7 @@ from aiops.agent.executor import Executor
 from aiops.agent.limits import QuestionLimits
 from aiops.agent.ports import Planner
 from aiops.core.errors import ConfigError
-from aiops.core.ports import ChatModelProvider, LlmTracer, MetricQuerier
+from aiops.core.ports import BudgetGuard, ChatModelProvider, LlmTracer, MetricQuerier, UsageLedger
 from aiops.models.llm_spend import LlmSpend
 from aiops.models.metering import Metering
 from aiops.models.prices import Prices
@@ -40,27 +40,34 @@ def assistant(
     tracer: LlmTracer | None = None,
 ) -> Assistant:
     """Raises ``ConfigError`` for an LLM that is asked for and cannot be built."""
-    chosen = settings.agent.llm
-    limits = QuestionLimits(llm_calls=chosen.max_calls_per_question, llm_seconds=chosen.timeout_s)
     return Assistant(
         Catalogues(querier),
         executor,
-        llm=_llm_planner(settings, executor, meter, limits, plugins, lifetime, tracer),
+        llm=llm_planner(settings, executor, LlmSpend(meter), plugins, lifetime, tracer),
         store=conversations,
         signals=store,
-        limits=limits,
+        limits=limits_of(settings),
     )
 
 
-def _llm_planner(
+def limits_of(settings: Settings) -> QuestionLimits:
+    chosen = settings.agent.llm
+    return QuestionLimits(llm_calls=chosen.max_calls_per_question, llm_seconds=chosen.timeout_s)
+
+
+class Spend(BudgetGuard, UsageLedger, Protocol):
+    """Asked before a call, told after it."""
+
+
+def llm_planner(
     settings: Settings,
     executor: Executor,
-    meter: Metering,
-    limits: QuestionLimits,
+    spend: Spend,
     plugins: PluginFactory,
     lifetime: Lifetime,
     tracer: LlmTracer | None = None,
 ) -> Planner | None:
+    """The configured model's planner, or ``None`` where none is configured. Raises ``ConfigError``."""
     chosen = settings.agent.llm
     wanted = chosen.model or chosen.base_url or settings.openai_base_url or settings.openai_api_key.get_secret_value()
     if settings.agent.planner == "offline" or not (wanted or settings.agent.planner == "llm"):
@@ -81,7 +88,7 @@ def _llm_planner(
             f"agent.llm.local_only is set, and '{provider}' sends to {host}.",
             hint="Name a model on this machine or in your network, or unset agent.llm.local_only.",
         )
-    spend, prices = LlmSpend(meter), Prices(settings.models.cost)
+    limits, prices = limits_of(settings), Prices(settings.models.cost)
     try:
         planner = LlmPlanner(
             plugin, provider, model, executor, budget=spend, ledger=spend, limits=limits, prices=prices, tracer=tracer,
