@@ -4,7 +4,8 @@ Metrics are autocorrelated, and textbook tests of their raw values cry wolf. So 
 daily or weekly season leaves, that to means of blocks, and the blocks count as as many independent ones as their
 autocorrelation makes of them (Geyer 1992, initial positive sequence). On them stand the test of Kolmogorov and
 Smirnov with that effective sample (Stephens 1970), held to a false discovery rate over all series (Benjamini and
-Hochberg 1995), the population stability index as the size of the effect, and the cut of ADWIN (Bifet and Gavalda 2007), which says since when.
+Hochberg 1995), the population stability index as the size of the effect, and the cut of ADWIN (Bifet and Gavalda
+2007), which says since when.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import os
 import re
 import threading
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,14 @@ class Signer:
         self._settings = settings or RegistrySettings()
         self._lock = threading.Lock()
 
-    def sign(self, folder: Path) -> None:
-        """Write ``model.sig`` over every file of ``folder``.
+    def sign(self, folder: Path, programs: Collection[str] = ()) -> None:
+        """Write ``model.sig`` over every file of ``folder``; ``programs`` are files of ours that may be there too.
 
         Raises:
             ConfigError: the key cannot be made, read or opened.
             InvalidInput: the folder holds a file that no model may hold.
         """
-        check_kinds(folder)
+        check_kinds(folder, programs)
         private = self._private_key()
         config = _signing().Config().set_hashing_config(_hashing(folder))
         secret = self._settings.signing_key_password.get_secret_value()
@@ -72,14 +73,14 @@ class Signer:
             ) from error
         config.sign(folder, folder / SIGNATURE)
 
-    def verify(self, folder: Path) -> None:
+    def verify(self, folder: Path, programs: Collection[str] = ()) -> None:
         """Check every file of ``folder`` against its signature.
 
         Raises:
             InvalidInput: with the reason: a file is of a kind that can run code, changed, missing or not signed; the
                 signature is broken or by a key that is not trusted; or there is none and one is required.
         """
-        check_kinds(folder)
+        check_kinds(folder, programs)
         if not (folder / SIGNATURE).is_file():
             if self._settings.require_signature:
                 raise InvalidInput(
@@ -156,8 +157,9 @@ class Signer:
         )
 
 
-def check_kinds(folder: Path) -> None:
-    """Refuse what no model may hold, by name and by content. Raises ``InvalidInput`` naming the file."""
+def check_kinds(folder: Path, programs: Collection[str] = ()) -> None:
+    """Refuse what no model may hold, by name and by content, but for ``programs``. Raises ``InvalidInput`` naming the
+    file."""
     if not folder.is_dir():
         raise InvalidInput(f"There is no model in {folder.name}.", hint=_RESTORE)
     for path in sorted(folder.rglob("*")):
@@ -171,7 +173,7 @@ def check_kinds(folder: Path) -> None:
                 f"The model in {folder.name} is refused: '{name}' is a pickle, which runs code when it is read.",
                 hint="Models are safetensors or ONNX.",
             )
-        if path.name not in _NAMES and path.suffix.lower() not in _DATA:
+        if name not in programs and path.name not in _NAMES and path.suffix.lower() not in _DATA:
             raise InvalidInput(f"The model in {folder.name} is refused: '{name}' is of a kind that no model has.")
 
 
