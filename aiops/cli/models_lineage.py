@@ -74,13 +74,19 @@ def datasets(
     if found is None:
         return
     rows = [
-        (d["id"][:23], when(d["start_ms"]), when(d["end_ms"]), str(d["series"]), str(d["points"]), d["path"])
+        (
+            d["id"].removeprefix("sha256:")[:12],
+            when(d["start_ms"]),
+            when(d["end_ms"]),
+            str(d["series"]),
+            str(d["points"]),
+        )
         for d in rows_of(found, "datasets")
     ]
     if not rows:
         print("No snapshots.")
         return
-    console().print(table(("id", "from", "to", "series", "points", "file"), rows))
+    console().print(table(("sha256", "from", "to", "series", "points"), rows))
 
 
 @app.command()

@@ -108,6 +108,7 @@ class StateKeeper:
                 )
             base = self._registry.load_state(self._version(checkpoint))
             kept = self._checked(group, checkpoint, base)
+            state = _copied(kept.state)  # what serves moves on with every step
             with fleet.stepping:
                 fleet.scorer.serve(model, kept.state, checkpoint.version, kept.last_ms)
                 if not group.install(kept.state, fleet.beside(group)):
@@ -119,7 +120,7 @@ class StateKeeper:
         detail = {"why": f"restored from {checkpoint_id}", "by": by, "end_ms": str(kept.last_ms)}
         version = self._version(checkpoint)
         detail["options"] = dict(version.parameters).get("options", "{}")
-        return self._checkpoints.save(model, checkpoint.version, kept.state, version.family, detail)
+        return self._checkpoints.save(model, checkpoint.version, state, version.family, detail)
 
     def _version(self, checkpoint: Checkpoint) -> ModelVersion:
         return self._registry.lookup(checkpoint.version)

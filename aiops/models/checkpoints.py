@@ -29,6 +29,7 @@ from aiops.store.state.checkpoints import Checkpoint
 log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
+_EARLIER = "Restore an earlier one; see `aiops models checkpoints`."
 
 
 class CheckpointRecords(Protocol):
@@ -138,6 +139,8 @@ class Checkpoints:
             self._signer.verify(folder)
         except OSError as error:
             raise TransientError(f"{name} cannot be read: {error.strerror}.") from error
+        except InvalidInput as error:
+            raise InvalidInput(error.message.replace(f"The model in {folder.name}", name), hint=_EARLIER) from error
         state, manifest = flavour.read(folder, self._key)
         if (manifest.name, manifest.run_id, manifest.sha256) != (
             checkpoint.model,

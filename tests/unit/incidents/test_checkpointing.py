@@ -113,6 +113,7 @@ def test_a_checkpoint_is_restored_and_scores_as_it_did(bench: Bench) -> None:
     made = bench.loop.keeper.restore(MODEL, good.id, "key:1")
     assert dict(made.detail)["why"] == f"restored from {good.id}"
     assert dict(made.detail)["by"] == "key:1"
+    assert made.digest == good.digest
     for name, array in served(bench).arrays.items():
         np.testing.assert_array_equal(array, before[name])
     assert bench.checkpoints.list(MODEL)[0] == made
@@ -127,7 +128,7 @@ def test_one_that_was_changed_on_disk_is_passed_over(bench: Bench, caplog: pytes
     bench.loop = bench.make()
     assert bench.loop.restore()
     assert "changed after they were signed" in caplog.text
-    with pytest.raises(InvalidInput, match="changed after they were signed"):
+    with pytest.raises(InvalidInput, match="checkpoint 2 of anomaly-15s/1 is refused: files were changed after"):
         bench.loop.keeper.restore(MODEL, second.id, "someone")
     (bench.folder / first.path / "model.sig").unlink()
     with pytest.raises(InvalidInput, match="not signed"):
