@@ -11,6 +11,7 @@ import pytest
 
 from aiops import wiring
 from aiops.cli.app import run
+from aiops.core.ports import system_clock
 from tests.unit.incidents.signals import alert
 
 ROTA = """BEGIN:VCALENDAR
@@ -40,7 +41,7 @@ def said(
         connectors={"oncall": {"shop": {"plugin": "ical", "path": str(tmp_path / "rota.ics")}}},
     )
     service.oncall.read()
-    first = alert("Down", service="web")
+    first = alert("Down", system_clock(), service="web")
     service.incidents.submit([first, replace(first, name="Slow", fingerprint="b" * 16)])
 
     def command(*words: str, status: int = 0) -> str:
