@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,8 @@ from aiops.core.errors import TransientError
 from aiops.jobs.compute import D, Data, Done, I, R
 
 POLL_S = 0.25
+AHEAD = 2
+"""Items sent ahead for each process; the others are not made before, so that large ones need not all be held."""
 IDLE_S = 60.0
 """A pool that nobody used for so long is ended, and with it the memory of its libraries."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -46,16 +49,18 @@ class Processes:
     ) -> Iterator[Done]:
         pool, whole = self._take(), False
         try:
-            numbers: dict[Future[Any], int] = {
-                pool.executor.submit(_work, work, data, item): n for n, item in enumerate(items)
-            }
-            pending = set(numbers)
-            while pending:
+            numbers: dict[Future[Any], int] = {}
+            left = iter(enumerate(items))
+            while True:
                 check()
-                done, pending = wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                for number, item in itertools.islice(left, AHEAD * self._count - len(numbers)):
+                    numbers[pool.executor.submit(_work, work, data, item)] = number
+                if not numbers:
+                    break
+                done, _ = wait(numbers, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 for future in sorted(done, key=lambda one: one.exception() is not None):  # keep what was done
                     value, cpu_s = future.result()
-                    yield Done(numbers[future], value, cpu_s)
+                    yield Done(numbers.pop(future), value, cpu_s)
             whole = True
         except BrokenProcessPool as error:
             raise TransientError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ from aiops.core.errors import AiopsError, ConfigError, TransientError
 from aiops.jobs.compute import D, Data, Done, I, R
 
 POLL_S = 0.25
+AHEAD = 2
+"""Items sent ahead for each processor of the cluster."""
 TASK_RETRIES = 2
 """Times that Ray does a task again whose node died."""
 
@@ -47,9 +50,14 @@ class RayCluster:
         try:
             task = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(_work)
             held = ray.put(data.load())
-            pending = {task.remote(work, held, item): number for number, item in enumerate(items)}
-            while pending:
+            left = iter(enumerate(items))
+            while True:
                 check()
+                most = AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+                for number, item in itertools.islice(left, max(most - len(pending), 0)):
+                    pending[task.remote(work, held, item)] = number
+                if not pending:
+                    break
                 ready, _ = ray.wait(list(pending), timeout=POLL_S)
                 for one in ready:
                     value, cpu_s = ray.get(one)

@@ -10,9 +10,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from aiops.core.anomaly import Batch, Scores
 from aiops.core.errors import InvalidInput, NotFound
 from aiops.core.model import ModelUse, UseKind
 from aiops.core.ports import Clock, JobProgress, ModelMeter, system_clock
+from aiops.jobs.compute import Compute, Held, InThread
 from aiops.models.detector_calls import Call, rows_of, run_together
 from aiops.models.loaded import Loaded, LoadedModels
 from aiops.store.telemetry.score_files import ScoreFile, as_csv
@@ -28,6 +29,7 @@ from aiops.store.telemetry.score_files import ScoreFile, as_csv
 KIND = "score-batch"
 FOLDER = "scores"
 BLOCK_VALUES = 2_000_000
+REPORT_S = 1.0
 TOP = 50
 """Series told of in the summary: those with most values above their thresholds."""
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
@@ -75,6 +77,7 @@ class ScoreBatches:
 
     Args:
         price: USD of seconds of one processor core.
+        compute: where batches of at least ``least_values`` are scored; others in the job's own thread.
     """
 
     def __init__(
@@ -87,6 +90,8 @@ class ScoreBatches:
         price: Callable[[float], float] = lambda _: 0.0,
         clock: Clock = system_clock,
         stopwatch: Callable[[], float] = time.perf_counter,
+        compute: Compute | None = None,
+        least_values: int = 0,
     ) -> None:
         self._models = models
         self._source = source
@@ -95,6 +100,8 @@ class ScoreBatches:
         self._price = price
         self._clock = clock
         self._stopwatch = stopwatch
+        self._compute = compute
+        self._least_values = least_values
 
     def run(self, arguments: Mapping[str, str], progress: JobProgress) -> None:
         """Arguments: ``result`` (32 hexadecimal digits naming it), ``model``, ``start_ms``, ``end_ms``, ``by``;
@@ -111,7 +118,7 @@ class ScoreBatches:
         version = self._version(name, arguments.get("version", ""))
         if self._meter is not None:
             self._meter.check(name, UseKind.BATCH, by, 0.0)
-        begin, busy = self._stopwatch(), time.process_time()
+        begin = self._stopwatch()
         progress(0.0, f"reading the series of {version.reference}")
         batch = self._source(version, arguments.get("query", ""), start_ms, end_ms)
         progress(0.2, f"scoring {len(batch)} series at {len(batch.timestamps)} steps")
@@ -119,7 +126,9 @@ class ScoreBatches:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = ScoreFile(place / "scores.parquet")
         try:
-            found = score_all(version, batch, file, every=arguments.get("values") == "true", progress=progress)
+            every = arguments.get("values") == "true"
+            compute = self._compute if batch.values.size >= self._least_values else None
+            found = score_all(version, batch, file, every=every, progress=progress, compute=compute)
             file.finish()
         finally:
             file.discard()
@@ -130,12 +139,17 @@ class ScoreBatches:
         )  # fmt: skip
         (place / "summary.json").write_text(json.dumps(asdict(summary)))
         if self._meter is not None:
-            cost = self._price(time.process_time() - busy)
+            cost = self._price(found.cpu_s)
             used = ModelUse(
                 name, version.version.version, UseKind.BATCH, by, self._clock(), float(found.values), "values", cost
             )
             self._meter.record(used)
         progress(1.0, f"{found.above} of {found.values} values are above their thresholds")
+
+    def close(self) -> None:
+        """End idle workers."""
+        if self._compute is not None:
+            self._compute.close()
 
     def _version(self, name: str, number: str) -> Loaded:
         registry = self._models.registry
@@ -177,6 +191,39 @@ class _Found:
     above: int
     rows: int
     top: tuple[SeriesSummary, ...]
+    cpu_s: float
+
+
+class _Blocks(Sequence[Call]):
+    """The calls of a batch, each made when it is asked for, with no more of the state than it needs."""
+
+    def __init__(self, loaded: Loaded, batch: Batch, known: Sequence[int]) -> None:
+        self._loaded = loaded
+        self._batch = batch
+        size = len(known) if loaded.detector.joint else max(1, BLOCK_VALUES // max(batch.values.shape[1], 1))
+        self._parts = [known[start : start + size] for start in range(0, len(known), max(size, 1))]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, number: int) -> Call: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Call]: ...
+
+    def __getitem__(self, number: int | slice) -> Call | Sequence[Call]:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        block = rows_of(self._batch, self._parts[number])
+        state = self._loaded.state.select(block.series_ids)
+        rows = {key: row for row, key in enumerate(block.series_ids)}
+        return Call(replace(self._loaded, state=state, rows=rows, thresholds=None), block)
+
+
+def score_block(_: object, call: Call) -> Scores:
+    """The scores of a block without their terms; also done in another process."""
+    return replace(run_together([call])[0], terms={})
 
 
 def blocks_of(batch: Batch, rows: Sequence[int]) -> Iterator[Batch]:
@@ -187,15 +234,30 @@ def blocks_of(batch: Batch, rows: Sequence[int]) -> Iterator[Batch]:
 
 
 def score_all(
-    loaded: Loaded, batch: Batch, file: ScoreFile, *, every: bool, progress: Callable[[float, str], None]
+    loaded: Loaded,
+    batch: Batch,
+    file: ScoreFile,
+    *,
+    every: bool,
+    progress: Callable[[float, str], None],
+    compute: Compute | None = None,
 ) -> _Found:
     """Score the batch into the file: the values above their thresholds, or ``every`` value."""
     known = [row for row, key in enumerate(batch.series_ids) if key in loaded.rows]
     values = above = rows = done = 0
+    cpu_s, asked_s = 0.0, 0.0
     series: list[SeriesSummary] = []
-    whole = [known] if loaded.detector.joint else None
-    for block in [rows_of(batch, part) for part in whole] if whole else blocks_of(batch, known):
-        scores = run_together([Call(loaded, block)])[0]
+    blocks = _Blocks(loaded, batch, known)
+
+    def check() -> None:
+        nonlocal asked_s
+        if time.monotonic() - asked_s >= REPORT_S:
+            asked_s = time.monotonic()
+            progress(0.2 + 0.8 * done / max(len(known), 1), "")
+
+    for one in (compute or InThread()).run(score_block, Held(None), blocks, check):
+        block, scores = blocks[one.number].batch, one.value
+        cpu_s += one.cpu_s
         limits = _limits(loaded, block)
         finite = np.isfinite(scores.score)
         high = finite & (np.where(finite, scores.score, 0.0) >= limits[:, None])
@@ -209,8 +271,7 @@ def score_all(
             for key, n, h, b, limit in zip(block.series_ids, counts, highs, best, limits, strict=True)
         ]
         series = sorted(series, key=lambda s: (-s.above, -(s.highest or 0.0), s.series))[:TOP]
-        progress(0.2 + 0.8 * done / max(len(known), 1), "")
-    return _Found(len(batch) - len(known), values, above, rows, tuple(series))
+    return _Found(len(batch) - len(known), values, above, rows, tuple(series), cpu_s)
 
 
 def _limits(loaded: Loaded, block: Batch) -> NDArray[np.float64]:

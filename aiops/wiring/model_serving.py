@@ -41,6 +41,7 @@ from aiops.store.state.database import StateDatabase
 from aiops.store.state.deployments import DeploymentRepository
 from aiops.store.state.marks import MarkRepository
 from aiops.wiring.lifetime import Lifetime
+from aiops.wiring.model_training import compute_of
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -75,7 +76,7 @@ class ModelServing:
         self.scoring.start()
         loop = Repeating(self.tick, TICK_S, "model-serving")
         loop.start()
-        life.on_stop(self.score_log.flush, self.scoring.stop, loop.stop, self._stopping.set)
+        life.on_stop(self.batches.close, self.score_log.flush, self.scoring.stop, loop.stop, self._stopping.set)
 
     def tick(self) -> None:
         """Judge the trials, bring them into the loop, follow the registry."""
@@ -165,7 +166,15 @@ def model_serving(
     # Where a server keeps the artifacts, they are fetched through MLflow in any case.
     before = None if chosen.registry.tracking_url else ServedBefore(folder / "serving.json")
     scoring = ScoringService(models, deployments, chosen.serving, bill=bill, before=before)
-    batches = ScoreBatches(models, _watched(settings, querier), folder, meter=meter, price=prices.cpu)
+    batches = ScoreBatches(
+        models,
+        _watched(settings, querier),
+        folder,
+        meter=meter,
+        price=prices.cpu,
+        compute=compute_of(settings),
+        least_values=chosen.training.process_points,
+    )
     _measure(scoring, meters)
     return ModelServing(scoring, deployments, batches, ScoreLog(told), models, chosen.serving.warm)
 

@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 
 from aiops.core.anomaly import Batch
 from aiops.core.errors import InvalidInput
+from aiops.core.model import ModelVersion
 from aiops.core.plugins import build
 from aiops.core.ports import Detector, PluginContext
 from aiops.jobs.compute import Held, InThread
 from aiops.models import fitting
+from aiops.models.batch_scoring import score_block
+from aiops.models.detector_calls import Call
 from aiops.models.fit_run import FitRun, silent
+from aiops.models.loaded import Loaded
 from aiops.models.unfinished import Unfinished
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -103,3 +107,8 @@ def test_the_cluster_fits_what_a_thread_fits(cluster: Any, tmp_path: Path, monke
         assert run.cpu_s > 0
     for name, value in states[1].arrays.items():
         np.testing.assert_array_equal(states[0].arrays[name], value)
+    version = ModelVersion("m", "1", "ridge_ar", "", "", 0)
+    rows = {key: row for row, key in enumerate(batch.series_ids)}
+    call = Call(Loaded(version, detector, states[1], rows, None), batch)
+    [there], [here] = (c.run(score_block, Held(None), [call], never) for c in (cluster, InThread()))
+    np.testing.assert_array_equal(there.value.score, here.value.score)

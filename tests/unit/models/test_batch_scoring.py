@@ -11,6 +11,7 @@ import pytest
 from aiops.core.anomaly import Batch
 from aiops.core.errors import InvalidInput, NotFound
 from aiops.core.model import ModelUse, UseKind
+from aiops.jobs.processes import Processes
 from aiops.models.batch_scoring import ScoreBatches
 from aiops.models.loaded import Loaded
 from tests.unit.models.serving_house import IDS, START, STEP, STEPS, Ground, House, fusion, state, values
@@ -82,10 +83,13 @@ def test_every_value_is_kept_where_asked(house: House, tmp_path: Path) -> None:
 
 
 def test_many_blocks_give_what_one_gives(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, parts = ScoreBatches(house.models, read, tmp_path / "a"), ScoreBatches(house.models, read, tmp_path / "b")
+    processes = Processes()
+    whole = ScoreBatches(house.models, read, tmp_path / "a")
+    parts = ScoreBatches(house.models, read, tmp_path / "b", compute=processes)
     whole.run(arguments(house, values="true"), silent)
     monkeypatch.setattr("aiops.models.batch_scoring.BLOCK_VALUES", 5 * 60)
     parts.run(arguments(house, values="true"), silent)
+    parts.close()
     assert sorted(whole.csv(RESULT).splitlines()) == sorted(parts.csv(RESULT).splitlines())
     assert not list((tmp_path / "b").rglob("*.part"))
     one, other = (json.loads(next(p.rglob("summary.json")).read_text()) for p in (tmp_path / "a", tmp_path / "b"))
