@@ -42,7 +42,7 @@ COMMANDS = {
     "doctor": "Check that this machine and configuration can run the service.",
     "plugins": "List the plug-ins.",
     "config": "Check and show the configuration.",
-    "audit": "Verify the audit log.",
+    "audit": "Read and verify the audit log.",
 }
 """Command name to its line in ``aiops --help``; the code is in ``aiops.cli.<name>``."""
 
