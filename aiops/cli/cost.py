@@ -20,10 +20,18 @@ Service = Annotated[str, typer.Option("--service", help="Only this ServiceName, 
 
 
 @app.callback(invoke_without_command=True)
-def costs(context: typer.Context, service: Service = "", json: Json = False) -> None:
+def costs(
+    context: typer.Context,
+    service: Service = "",
+    json: Json = False,
+    url: Url = "",
+    api_key: ApiKey = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
     """Cloud costs: summary, forecast, anomalies, budgets, import. With --service alone, the summary of one service."""
     if context.invoked_subcommand is None:
-        summary(service=service, json=json)
+        summary(7, "", service, json, url, api_key, data_dir, config)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from aiops.core.action import Action, ActionProposal, ProposalStatus
-from aiops.core.errors import Conflict, TransientError
+from aiops.core.errors import Conflict, LimitExceeded, TransientError
 from aiops.core.incident import (
     Alert,
     Incident,
@@ -29,7 +29,7 @@ from aiops.core.incident import (
     Severity,
     SignalKind,
 )
-from aiops.core.job import Job, JobStatus
+from aiops.core.job import Job, JobLimit, JobStatus
 from aiops.core.model import ModelUse, UseKind
 from aiops.core.untrusted import Untrusted
 from aiops.store.state.actions import ActionRepository
@@ -200,6 +200,30 @@ def test_jobs_are_claimed_once(database: StateDatabase) -> None:
 
     together(4, work)
     assert sorted(taken) == sorted(f"j{n}" for n in range(20))
+
+
+def test_the_most_urgent_job_is_claimed_first_and_limits_hold_between_services(database: StateDatabase) -> None:
+    repository = JobRepository(database)
+    for name, priority in (("low", 0), ("high", 5)):
+        repository.add(Job(name, "k", (), JobStatus.QUEUED, NOW, NOW, priority=priority, pool="p"))
+    assert repository.waiting("p", 0, NOW)
+    assert not repository.waiting("p", 5, NOW)
+    claimed = [job.id for _ in range(2) if (job := repository.claim("w", ["k"], NOW, 60_000, "p")) is not None]
+    assert claimed == ["high", "low"]
+    limit = JobLimit(("t",), ("key:1",), NOW, 5, "Five a day")
+    refused: list[int] = []
+
+    def work(number: int) -> None:
+        for turn in range(4):
+            try:
+                job = Job(f"{number}-{turn}", "t", (), JobStatus.QUEUED, NOW, NOW, "key:1")
+                JobRepository(database).add(job, limits=[limit])
+            except LimitExceeded:
+                refused.append(number)
+
+    together(4, work)
+    assert len(repository.list(kind="t")) == 5
+    assert len(refused) == 11
 
 
 def test_a_server_that_is_away_is_transient() -> None:
