@@ -60,7 +60,10 @@ class Run:
     def cut(self, start_ms: int, end_ms: int) -> Run:
         """Only samples with ``start_ms <= ts <= end_ms``; series may be left without any. Shares the arrays."""
         starts = self._first_from(start_ms - self.base)
-        return replace(self, starts=starts, ends=np.maximum(self._first_from(end_ms - self.base + 1), starts))
+        ends = np.maximum(self._first_from(end_ms - self.base + 1), starts)
+        # Equal times are equal within the window too, but not the other way round: what a cut learns is its own.
+        known = {"groups": self.groups()} if CODECS.ready is not None else {}
+        return replace(self, starts=starts, ends=ends, known=known)
 
     def _first_from(self, bound: int) -> NDArray[np.int64]:
         """For each series the first place whose time is not before ``bound``: one binary search for all."""

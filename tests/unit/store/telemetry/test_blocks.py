@@ -17,6 +17,7 @@ from aiops.core.principal import LOCAL
 from aiops.core.series import METRIC_NAME, Matcher, MatchOp, SampleBlock, labels_of
 from aiops.settings import StoreSettings
 from aiops.store.telemetry.blocks import BlockCache
+from aiops.store.telemetry.codec import CODECS
 from aiops.store.telemetry.database import TelemetryDatabase
 from aiops.store.telemetry.opened import OpenedScan
 from aiops.store.telemetry.runs import Run
@@ -64,6 +65,17 @@ def test_series_of_equal_length_that_lie_in_different_runs() -> None:
         block = OpenedScan(SERIES, np.array([0, 1], np.int32), runs[late:] + runs[:late], 0, 9).block()
         assert block.offsets.tolist() == [0, 2, 4]
         assert block.ts.tolist() == block.values.tolist() == [1, 2, 2, 3]
+
+
+def test_series_that_have_nothing_in_a_window_do_not_come_to_share_times() -> None:
+    assert CODECS.compiled(wait=True) is not None
+    sid, ts = np.array([0, 1, 2], np.int32), np.array([5, 7, 5], np.int32)
+    whole = Run.of(0, sid, ts, ts.astype(np.float64))
+    first, second, third = whole.cut(8, 9).groups().tolist()
+    assert (first == third) and first != second
+    assert whole.groups().tolist() == [first, second, third]
+    block = OpenedScan(SERIES, np.array([0, 1, 2], np.int32), [whole], 0, 9).block()
+    assert block.ts.tolist() == block.values.tolist() == [5, 7, 5]
 
 
 @pytest.mark.parametrize("per_series", [1, 30, 240])
