@@ -16,7 +16,7 @@ from aiops.agent.ports import ActionProposer, CostLookup, IncidentLookup
 from aiops.agent.run_costs import CostRunner
 from aiops.agent.run_explain import ExplainRunner
 from aiops.agent.run_metrics import MetricRunner
-from aiops.agent.run_signals import IncidentRunner, SignalRunner, evidence, metrics_like, touched
+from aiops.agent.run_signals import Elsewhere, IncidentRunner, SignalRunner, evidence, metrics_like, touched
 from aiops.core.action import Action, ActionProposal
 from aiops.core.errors import AiopsError, InvalidPlan
 from aiops.core.evidence import Evidence, EvidenceState, Figure
@@ -73,12 +73,13 @@ class Executor:
         actions: ActionProposer | None = None,
         tools: Mapping[str, Tool[Any]] | None = None,
         *,
+        elsewhere: Elsewhere = Elsewhere(),
         deadline_s: float = 30.0,
         max_series: int = 1000,
         workers: int = 8,
     ) -> None:
         self._metrics = MetricRunner(metrics, max_series)
-        self._signals = SignalRunner(signals) if signals is not None else None
+        self._signals = SignalRunner(signals, elsewhere) if signals is not None else None
         self._costs = CostRunner(costs) if costs is not None else None
         self._incidents = incidents
         self._actions = actions

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiops.agent.catalogue import Catalogue
 from aiops.agent.found import Asking, Found
 from aiops.agent.ports import IncidentLookup
 from aiops.agent.retrieval import MetricIndex
-from aiops.core.errors import NotFound
+from aiops.core.errors import NotFound, TransientError
 from aiops.core.evidence import Evidence, EvidenceState, Figure
 from aiops.core.incident import Incident
-from aiops.core.ports import SignalReader
+from aiops.core.ports import LogSource, SignalReader, SpanSource
 from aiops.core.query import ChangeStep, DiscoverStep, IncidentStep, LogStep, Step, TraceStep
 from aiops.core.series import labels_of
-from aiops.core.signals import LogQuery
+from aiops.core.signals import LogPattern, LogQuery, LogRecord
 from aiops.core.untrusted import Untrusted
+from aiops.ingest.log_templates.miner import TemplateMiner
 
 
 def evidence(
@@ -38,16 +41,58 @@ def evidence(
                     newest_ms=newest_ms, truncated=truncated, note=note)  # fmt: skip
 
 
+MINED_LINES = 2000
+"""Newest lines of another system that patterns are made of."""
+
+
+def _down(step: LogStep | TraceStep, kind: str, source: str, window: tuple[int, int], error: TransientError) -> Found:
+    shown = Evidence("", kind, step.title or kind, source, kind, *window, EvidenceState.SOURCE_DOWN, note=str(error))
+    return Found(step, (shown,), matched=0)
+
+
+def patterns_of(records: Sequence[LogRecord]) -> list[LogPattern]:
+    """The patterns of lines that were never mined, by a miner of their own."""
+    miner = TemplateMiner()
+    mined = miner.mine(records)
+    texts = {template.id: template.text for template in miner.changes()}
+    groups: dict[tuple[str, str], list[LogRecord]] = defaultdict(list)
+    for record in mined:
+        groups[record.service, record.template_id].append(record)
+    return [
+        LogPattern(
+            service, texts.get(template, rows[0].body), len(rows), max(r.severity_number for r in rows),
+            min(r.time_unix_nano for r in rows) // 1_000_000, max(r.time_unix_nano for r in rows) // 1_000_000,
+            template_id=template, example=rows[0].body,
+        )
+        for (service, template), rows in groups.items()
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Systems that hold logs and traces and are asked in place of the store, by their configured names."""
+
+    logs: LogSource | None = None
+    logs_name: str = "logs"
+    spans: SpanSource | None = None
+    spans_name: str = "traces"
+
+
 @dataclass(frozen=True, slots=True)
 class SignalRunner:
     signals: SignalReader
+    elsewhere: Elsewhere = Elsewhere()
 
     def log(self, step: LogStep, asking: Asking) -> Found:
         window = step.window.resolve(asking.now_ms)
-        if step.patterns:
-            return self._patterns(step, asking, window)
+        try:
+            return self._patterns(step, asking, window) if step.patterns else self._lines(step, asking, window)
+        except TransientError as error:
+            return _down(step, "log", self.elsewhere.logs_name, window, error)
+
+    def _lines(self, step: LogStep, asking: Asking, window: tuple[int, int]) -> Found:
         query = LogQuery(*window, step.service, step.contains, step.min_severity, limit=step.limit + 1)
-        rows = self.signals.logs(query, asking.principal)
+        rows = (self.elsewhere.logs or self.signals).logs(query, asking.principal)
         cut = len(rows) > step.limit
         rows = rows[: step.limit]
         said = "log lines" + (f" of {step.service}" if step.service else "")
@@ -56,11 +101,18 @@ class SignalRunner:
         lines = [Untrusted(f"{r.service} {r.severity_text} {r.body.raw}") for r in rows]
         newest = max((r.time_unix_nano // 1_000_000 for r in rows), default=None)
         figures = [Figure(float(len(rows)), "1", name="lines")]
-        return Found(step, (evidence("log", step, "logs", said, window, figures, lines, found=bool(rows),
-                                     newest_ms=newest, truncated=cut),), matched=len(rows))  # fmt: skip
+        shown = evidence(
+            "log", step, self.elsewhere.logs_name, said, window, figures, lines,
+            found=bool(rows), newest_ms=newest, truncated=cut,
+        )  # fmt: skip
+        return Found(step, (shown,), matched=len(rows))
 
     def _patterns(self, step: LogStep, asking: Asking, window: tuple[int, int]) -> Found:
-        rows = self.signals.log_patterns(*window, asking.principal, step.service, 200)
+        if self.elsewhere.logs is not None:
+            query = LogQuery(*window, step.service, step.contains, step.min_severity, limit=MINED_LINES)
+            rows = patterns_of(self.elsewhere.logs.logs(query, asking.principal))
+        else:
+            rows = self.signals.log_patterns(*window, asking.principal, step.service, 200)
         rows = [r for r in rows if r.severity_number >= step.min_severity]
         rows.sort(key=lambda r: -r.count)
         shown = rows[: step.limit]
@@ -68,13 +120,17 @@ class SignalRunner:
         lines = [Untrusted(f"{r.service}: {r.pattern.raw}") for r in shown]
         said = "log patterns" + (f" of {step.service}" if step.service else "")
         said += f" at severity {step.min_severity} or above" if step.min_severity else ""
-        return Found(step, (evidence("log", step, "logs", said, window, figures, lines, found=bool(rows),
-                                     newest_ms=max((r.last_ms for r in rows), default=None),
+        return Found(step, (evidence("log", step, self.elsewhere.logs_name, said, window, figures, lines,
+                                     found=bool(rows), newest_ms=max((r.last_ms for r in rows), default=None),
                                      truncated=len(rows) > len(shown)),), matched=len(rows))  # fmt: skip
 
     def trace(self, step: TraceStep, asking: Asking) -> Found:
         window = step.window.resolve(asking.now_ms)
-        spans = self.signals.spans(*window, asking.principal, step.service, 1000)
+        reader = self.elsewhere.spans or self.signals
+        try:
+            spans = reader.spans(*window, asking.principal, step.service, 1000)
+        except TransientError as error:
+            return _down(step, "trace", self.elsewhere.spans_name, window, error)
         order = sorted(spans, key=lambda s: -s.duration_ms)[: step.limit]
         figures = [
             Figure(s.duration_ms / 1000, "s", labels_of({"service": s.service, "trace_id": s.trace_id}), "span")

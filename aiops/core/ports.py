@@ -161,6 +161,32 @@ class HistorySource(Protocol):
         ...
 
 
+@runtime_checkable
+class LogSource(Protocol):
+    """A telemetry source whose log lines are asked in place; a plug-in implements it beside ``TelemetrySource``."""
+
+    def logs(self, query: LogQuery, principal: Principal) -> list[LogRecord]:
+        """The newest lines first, ``query.limit`` at most, of the principal's scope.
+
+        Raises ``TransientError`` when the source is away, ``Forbidden`` for a scope that it cannot enforce.
+        """
+        ...
+
+
+@runtime_checkable
+class SpanSource(Protocol):
+    """A telemetry source whose spans are asked in place; a plug-in implements it beside ``TelemetrySource``."""
+
+    def spans(
+        self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 1000
+    ) -> list[Span]:
+        """Spans that start in the half-open window, slow ones preferred where there are more than ``limit``.
+
+        Raises as :meth:`LogSource.logs`.
+        """
+        ...
+
+
 class MetricQuerier(ABC):
     """PromQL over some source: our store (``aiops.promql``) or a remote server (a connector).
 

@@ -29,6 +29,10 @@ class AgentSettings(Section):
     planner: Literal["auto", "offline", "llm"] = "auto"
     metrics_source: str = ""
     """A telemetry connector to ask metrics from; empty means the store, or the only Prometheus configured."""
+    logs_source: str = ""
+    """A telemetry connector whose logs are asked in place, such as a ``loki``; empty means the store."""
+    traces_source: str = ""
+    """The same for spans."""
     zone: str = "UTC"
     max_series: int = 1000
     deadline_s: float = 30.0

@@ -79,13 +79,14 @@ from aiops.wiring.heartbeat import heartbeat
 from aiops.wiring.jobs import retention_job, schedules_of, start_jobs
 from aiops.wiring.lifetime import Lifetime
 from aiops.wiring.listening import listen, listen_for_otlp
+from aiops.wiring.model_oversight import DRIFT_KIND, model_oversight
 from aiops.wiring.model_registry import model_records
 from aiops.wiring.model_serving import model_serving
 from aiops.wiring.model_training import live_bill, metering, pools_of, trainer_of
 from aiops.wiring.oncall import on_call
 from aiops.wiring.plugins import PluginFactory, focus_file
 from aiops.wiring.signals import log_signals, mine_logs, signal_series
-from aiops.wiring.telemetry import metric_querier, scrape_targets, telemetry_store
+from aiops.wiring.telemetry import elsewhere, metric_querier, scrape_targets, telemetry_store
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -215,6 +216,7 @@ class Service:
             self.incidents,
             self.actions,
             plugins.every("tools"),
+            elsewhere=elsewhere(settings, self.sources),
             deadline_s=settings.agent.deadline_s,
             max_series=settings.agent.max_series,
         )
@@ -222,6 +224,17 @@ class Service:
         conversations = ConversationRepository(state)
         self._trainings = training_jobs.TrainingJobs(
             jobs, settings.models.training, self.meter, self._trainable, self._train, folder
+        )
+        self._oversight = model_oversight(
+            settings,
+            state,
+            self.records,
+            self.serving,
+            self._detections,
+            self._marks,
+            self.meter,
+            lambda: self._trainings,
+            audit,
         )
         self.assistant = assistant(
             settings, executor, self.querier, self.store, conversations, self.meter, plugins, life, self.records.traces
@@ -258,6 +271,8 @@ class Service:
             checkpoints=self.records.checkpoints,
             lineage=self.records.lineage(DeploymentRepository(state).list),
             restore_checkpoint=self._restore_checkpoint,
+            drift=self._oversight.watch,
+            oversight=self._oversight.oversight,
             model_access=ModelAccess(settings.models.access),
             scoring=self.serving.scoring,
             score_log=self.serving.score_log,
@@ -409,6 +424,7 @@ class Service:
             change_notices.KIND: self._change_notices.run,
             "backfill": backfill_job(self.store, self.sources, self._stopping.wait),
             training_jobs.KIND: self._trainings.run,
+            DRIFT_KIND: self._oversight.check_all,
             batch_scoring.KIND: self.serving.batches.run,
         }
         schedules = schedules_of(settings, training=self._detection is not None)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aiops.agent.run_signals import Elsewhere
 from aiops.core.errors import ConfigError
-from aiops.core.ports import MetricQuerier, ScrapeTarget, ScrapeTargets
+from aiops.core.ports import LogSource, MetricQuerier, ScrapeTarget, ScrapeTargets, SpanSource
 from aiops.promql.engine import PromqlEngine
 from aiops.settings import Settings
 from aiops.store.telemetry.database import TelemetryDatabase
@@ -39,6 +40,26 @@ def askable_source(settings: Settings, sources: Mapping[str, Any]) -> MetricQuer
             )
         return askable[wanted]
     return next(iter(askable.values())) if len(askable) == 1 else None
+
+
+def elsewhere(settings: Settings, sources: Mapping[str, Any]) -> Elsewhere:
+    """The systems whose logs and spans are asked in place. Raises ``ConfigError`` for one that has none."""
+    chosen = settings.agent
+    logs = _asked(chosen.logs_source, "agent.logs_source", sources, LogSource)
+    spans = _asked(chosen.traces_source, "agent.traces_source", sources, SpanSource)
+    return Elsewhere(logs, chosen.logs_source or "logs", spans, chosen.traces_source or "traces")
+
+
+def _asked(name: str, setting: str, sources: Mapping[str, Any], port: type[Any]) -> Any:
+    if not name:
+        return None
+    able = sorted(n for n, source in sources.items() if isinstance(source, port))
+    if name not in able:
+        raise ConfigError(
+            f"{setting} is '{name}', which is no telemetry connector that can be asked.",
+            hint=f"Known: {', '.join(able) or 'none'}.",
+        )
+    return sources[name]
 
 
 def scrape_targets(sources: Iterable[Any]) -> list[ScrapeTarget]:
