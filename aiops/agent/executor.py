@@ -16,7 +16,15 @@ from aiops.agent.ports import ActionProposer, CostLookup, IncidentLookup
 from aiops.agent.run_costs import CostRunner
 from aiops.agent.run_explain import ExplainRunner
 from aiops.agent.run_metrics import MetricRunner
-from aiops.agent.run_signals import Elsewhere, IncidentRunner, SignalRunner, evidence, metrics_like, touched
+from aiops.agent.run_signals import (
+    NOWHERE_ELSE,
+    Elsewhere,
+    IncidentRunner,
+    SignalRunner,
+    evidence,
+    metrics_like,
+    touched,
+)
 from aiops.core.action import Action, ActionProposal
 from aiops.core.errors import AiopsError, InvalidPlan
 from aiops.core.evidence import Evidence, EvidenceState, Figure
@@ -73,7 +81,7 @@ class Executor:
         actions: ActionProposer | None = None,
         tools: Mapping[str, Tool[Any]] | None = None,
         *,
-        elsewhere: Elsewhere = Elsewhere(),
+        elsewhere: Elsewhere = NOWHERE_ELSE,
         deadline_s: float = 30.0,
         max_series: int = 1000,
         workers: int = 8,

@@ -78,10 +78,13 @@ class Elsewhere:
     spans_name: str = "traces"
 
 
+NOWHERE_ELSE = Elsewhere()
+
+
 @dataclass(frozen=True, slots=True)
 class SignalRunner:
     signals: SignalReader
-    elsewhere: Elsewhere = Elsewhere()
+    elsewhere: Elsewhere = NOWHERE_ELSE
 
     def log(self, step: LogStep, asking: Asking) -> Found:
         window = step.window.resolve(asking.now_ms)
