@@ -16,12 +16,12 @@ from typing import Protocol
 
 from aiops.core.anomaly import Anomaly, Batch, Mark, Scores
 from aiops.core.errors import ConfigError, Forbidden, TransientError
-from aiops.core.incident import Alert
 from aiops.core.ports import AnomalySink, Clock, MetricQuerier, system_clock
 from aiops.core.watching import Discover
+from aiops.incidents.anomaly_delivery import AnomalyDelivery
 from aiops.incidents.champions import Champions
 from aiops.incidents.checkpointing import StateKeeper
-from aiops.incidents.episodes import Narrow, alert_of
+from aiops.incidents.episodes import Narrow
 from aiops.incidents.feedback import HALF_LIFE_MS, offsets
 from aiops.incidents.fill_watch import FillWatch
 from aiops.incidents.fleet import Fleet, watched_groups
@@ -106,14 +106,13 @@ class DetectionLoop:
         if len({(e.step_ms, e.metric) for e in entries}) != len(entries):
             raise ConfigError("Two entries of detection.watch have the same name or query.")
         self._querier = querier
-        self._sink = sink
+        self._delivery = AnomalyDelivery(repository, sink)
         self._scorer = scorer
         self._repository = repository
         self._clock = clock
         self._marks = marks
         self._fill = FillWatch(querier, narrow)
         self._kept_ms = clock()
-        self._unsent: dict[str, Alert] = {}
         self._source = ""
         self._looking = threading.Lock()
         self._stop = threading.Event()
@@ -319,7 +318,7 @@ class DetectionLoop:
                 self._source = ""
                 changed |= group.judge_steps(readings, self._scorer)
                 group.note_new(readings, self.fleet.room(group))
-        self._tell(changed)
+        self._delivery.deliver(changed.values())
         self._keep(now_ms, now=False)
         self._look_around(now_ms)
         return list(changed.values())
@@ -336,21 +335,6 @@ class DetectionLoop:
                 if group.judge is not None:
                     ids = [one.id for one in group.series]
                     self.fleet.memory.save_live(group.model, ids, group.judge.drift.live, now_ms)
-
-    def _tell(self, changed: dict[str, Anomaly]) -> None:
-        """Save, then submit. What cannot be delivered now is delivered with the next step, in its latest form."""
-        with self.fleet.stepping:
-            self._unsent |= {key: alert_of(anomaly) for key, anomaly in changed.items()}
-            if not self._unsent:
-                return
-            alerts = list(self._unsent.values())
-            try:
-                self._repository.save_anomalies([a.anomaly for a in alerts if a.anomaly is not None])
-                self._sink.submit(alerts)
-            except TransientError as error:
-                log.warning("%d anomalies wait to be delivered: %s", len(alerts), error)
-                return
-            self._unsent.clear()
 
     # ---------------------------------------------------------------- new series
 
@@ -371,5 +355,5 @@ class DetectionLoop:
         """Warn of what will be full, where it is time to look again; returns what began, changed or ended."""
         with self._looking:
             found = self._fill.look(now_ms)
-        self._tell({anomaly.id: anomaly for anomaly in found})
+        self._delivery.deliver(found)
         return found
