@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 UNREGISTERED = "unregistered"
 """Reference of a state that no registry holds."""
-POINTS_PER_CPU_S = 150_000.0
+POINTS_PER_CPU_S = 400_000.0
 """Reckoned with before the first training of a model, to ask whether the budget allows it."""
 DAY_MS = 86_400_000
 
