@@ -67,10 +67,9 @@ class Companions:
         """Distinct services that were seen to fire with that label and value; the fewer, the more it says."""
         return len(self._at.get(place, ()))
 
-    def lately_at(self, place: tuple[str, str], service: str, now_ms: int) -> int:
-        """Distinct services with that label and value that began to fire in the last five minutes, ``service`` too."""
-        at = self._lately.get(place, {})
-        return len({service, *(s for s, began in at.items() if abs(now_ms - began) <= TOGETHER_MS)})
+    def lately_at(self, place: tuple[str, str], now_ms: int) -> list[str]:
+        """Services with that label and value that began to fire within five minutes of ``now_ms``, by name."""
+        return sorted(s for s, began in self._lately.get(place, {}).items() if abs(now_ms - began) <= TOGETHER_MS)
 
     def times(self, a: str, b: str) -> tuple[int, int]:
         """(how often both fired within five minutes, how often the rarer one fired); (0, 0) unless that is habit.

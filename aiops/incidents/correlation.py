@@ -229,7 +229,7 @@ class Correlator:
             if hops:
                 found = (_HOPS[hops], words, (theirs, mine) in paths.hops)
         for place in sorted(set(places_of(alert)) & set(places_of(other))):
-            strength, words, explains = self._place(place, mine, theirs, alert.starts_ms)
+            strength, words, explains = self._place(place, mine, theirs, alert.starts_ms, paths)
             if strength > found[0]:
                 found = (strength, words, explains)
         if mine and theirs and mine != theirs and not found[0]:
@@ -240,19 +240,25 @@ class Correlator:
             return _SAME_SERVICE, f"same alert {alert.name}", True
         return found
 
-    def _place(self, place: tuple[str, str], mine: str, theirs: str, now_ms: int) -> tuple[float, str, bool]:
+    def _place(
+        self, place: tuple[str, str], mine: str, theirs: str, now_ms: int, paths: CallPaths
+    ) -> tuple[float, str, bool]:
         """Of two signals of one place: that of the place itself explains those of the services there.
 
-        Two services that merely share a place prove nothing; several that begin to fire there at once do.
+        Two services that merely share a place prove nothing; several that begin to fire there at once do, unless
+        calls explain that.
         """
         what, name = place
         few = min(1.0, math.sqrt(_FEW / max(self.companions.services_at(place), 1)))
         if not (mine and theirs):
             return _PLACE_ITSELF, f"same {what} {name}", not mine
-        at_once = self.companions.lately_at(place, mine, now_ms)
-        if at_once < _SEVERAL:
+        apart = [mine]
+        for service in (theirs, *self.companions.lately_at(place, now_ms)):
+            if all(service != other and not paths.describe(service, other)[0] for other in apart):
+                apart.append(service)
+        if len(apart) < _SEVERAL:
             return _SHARED * few, f"same {what} {name}", False
-        return _SAME_PLACE * few, f"same {what} {name} as {at_once - 1} other services that fire", True
+        return _SAME_PLACE * few, f"same {what} {name} as {len(apart) - 1} other services that fire", True
 
 
 def correlate(

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.storms [--days 4] [--seeds 3] [--rush 10000] [--json FILE]
 
-Prints how many faults got exactly one incident (all alerts in it, and none of another fault); the same but for
+Prints the share of faults whose alerts are all in one incident; the share that has it to itself; the same but for
 faults whose very alert comes back within 15 minutes of another's, which the rule of reopening counts as that one;
 false incidents an hour of quiet; and the pairwise F1 of «these two alerts are one fault» for us, for a five-minute
 window and for Alertmanager's ``group_by: [service]`` (a group ends when it was quiet for five minutes), on the same
@@ -156,6 +156,15 @@ def pairwise_f1(made: World, group: dict[int, str]) -> float:
     return 2 * hits / max(1, 2 * hits + wrong + missed)
 
 
+def in_one(made: World, group: dict[int, str]) -> float:
+    """Share of faults whose alerts are all in one group, whatever else is in it."""
+    groups: dict[int, set[str]] = defaultdict(set)
+    for i, alert in enumerate(made.alerts):
+        if alert.fault >= 0:
+            groups[alert.fault].add(group.get(i, "none"))
+    return sum(len(ids) == 1 for ids in groups.values()) / max(1, len(groups))
+
+
 def one_each(made: World, group: dict[int, str], returns: frozenset[int] = frozenset()) -> float:
     """Share of faults whose alerts are all in one group that holds no other fault's; ``returns`` are not counted."""
     groups: dict[int, set[str]] = defaultdict(set)
@@ -199,9 +208,11 @@ def measure(made: World) -> dict[str, float]:
     return {
         "alerts": len(made.alerts),
         "faults": made.faults,
-        "one incident": one_each(made, group),
+        "in one incident": in_one(made, group),
+        "of its own": one_each(made, group),
         "but returns": one_each(made, group, returned(made)),
-        "by window": one_each(made, by_window(made)),
+        "in one, window": in_one(made, by_window(made)),
+        "of its own, window": one_each(made, by_window(made)),
         "F1": pairwise_f1(made, group),
         "F1 window": pairwise_f1(made, by_window(made)),
         "F1 service": pairwise_f1(made, by_service(made)),
