@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from aiops.models.checkpoints import Checkpoints
     from aiops.models.datasets import DatasetStore
     from aiops.models.deployments import Deployments
+    from aiops.models.drift import DriftWatch
     from aiops.models.lineage import LineageReader
     from aiops.models.metering import Metering
+    from aiops.models.oversight import Oversight
     from aiops.models.registry import ModelRegistry
     from aiops.models.score_log import ScoreLog
     from aiops.models.scoring import ScoringService
@@ -143,6 +145,8 @@ class Services:
     checkpoints: Checkpoints | None = None
     lineage: LineageReader | None = None
     restore_checkpoint: Callable[[str, int, str], Checkpoint] | None = None
+    drift: DriftWatch | None = None
+    oversight: Oversight | None = None
     model_access: ModelAccess = field(default_factory=ModelAccess)
     scoring: ScoringService | None = None
     score_log: ScoreLog | None = None

@@ -73,6 +73,10 @@ class Api:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self._send("POST", path, json=dict(body or {}))
 
+    def post_bytes(self, path: str) -> bytes:
+        """POST; the answer as bytes."""
+        return self._response("POST", path).content
+
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._send("PUT", path, json=dict(body))
 

@@ -103,6 +103,11 @@ class ScoreBatches:
         self._compute = compute
         self._least_values = least_values
 
+    @property
+    def source(self) -> SeriesSource:
+        """Where the values of a model's series come from."""
+        return self._source
+
     def run(self, arguments: Mapping[str, str], progress: JobProgress) -> None:
         """Arguments: ``result`` (32 hexadecimal digits naming it), ``model``, ``start_ms``, ``end_ms``, ``by``;
         optional ``version``, ``query``, ``values``.

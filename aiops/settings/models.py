@@ -163,6 +163,15 @@ class DriftSettings(Section):
     """Least time between two such trainings of a model."""
 
 
+class OversightSettings(Section):
+    """What model cards look at."""
+
+    groups: tuple[str, ...] = ()
+    """Labels, such as ``team``, over whose values false alarms must be evenly spread."""
+    days: float = Field(90.0, gt=0)
+    """Days of marks, alarms and costs."""
+
+
 class TokenPriceSettings(Section):
     """Prices of one LLM in place of the published ones, USD per million tokens."""
 
@@ -223,6 +232,7 @@ class ModelSettings(Section):
     serving: ServingSettings = ServingSettings()
     deployment: DeploymentSettings = DeploymentSettings()
     drift: DriftSettings = DriftSettings()
+    oversight: OversightSettings = OversightSettings()
     cost: ModelCostSettings = ModelCostSettings()
     access: tuple[ModelAccessSettings, ...] = ()
     """The first entry whose pattern matches a model's name decides; without one the defaults hold."""

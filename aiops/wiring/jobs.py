@@ -13,6 +13,7 @@ from aiops.settings import Settings
 from aiops.store.state.jobs import JobRepository
 from aiops.store.telemetry.store import TelemetryStore
 from aiops.wiring.lifetime import Lifetime
+from aiops.wiring.model_oversight import DRIFT_KIND
 
 RETENTION_CRON, COST_CRON = "41 * * * *", "7 * * * *"
 JOBS_KEPT_MS = 30 * 86_400_000
@@ -43,6 +44,8 @@ def schedules_of(settings: Settings, *, training: bool) -> list[Schedule]:
         Schedule("cost", COST_CRON, "UTC", "cost"),
         *reports,
     ]
+    if training and settings.models.drift.enabled:
+        found.append(Schedule(DRIFT_KIND, settings.models.drift.cron, "UTC", DRIFT_KIND))
     return [*found, Schedule("train", settings.detection.retrain_cron, "UTC", "train")] if training else found
 
 
