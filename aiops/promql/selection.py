@@ -181,10 +181,17 @@ class Selection(ABC):
     def _unread_windows(self, function: str, node: Plan, grid: Grid) -> Windows | StreamedWindows:
         """As :meth:`windows`; a range selector is left to be read part by part where that can be done."""
         node = unwrap(node)
-        if self.kernels is not None and isinstance(node, Selector) and node.range_ms is not None:
+        if isinstance(node, Selector) and node.range_ms is not None:
             rolled = self._rolled(function, node, node.range_ms, grid)
-            if rolled is not None:
+            if rolled is not None and self.kernels is not None:
                 return rolled
+            if rolled is not None and f"{rolled.op}_over_time" == function:
+                part = rolled.scan.part(0, len(rolled.labels))
+                return Windows(
+                    rolled.labels, rolled.drop, part.offsets, part.times(), part.values, rolled.ends, rolled.range_ms,
+                    rolled.eval_times,
+                )  # fmt: skip
+        if self.kernels is not None and isinstance(node, Selector) and node.range_ms is not None:
             scan = self.source.open(node.matchers)
             if scan is not None:
                 labels = list(scan.labels)
