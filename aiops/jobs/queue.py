@@ -36,15 +36,19 @@ class JobQueue:
         unique_key: str = "",
         priority: int = 0,
         limits: Sequence[JobLimit] = (),
+        job_id: str = "",
     ) -> Job | None:
         """Queue a job, committed on return; ``None`` when ``unique_key`` was used before.
+
+        Args:
+            job_id: 32 hexadecimal digits where the caller has to know it before; by default one is made.
 
         Raises:
             LimitExceeded: one of the limits is reached.
         """
         now = self._clock()
         job = Job(
-            id=uuid.uuid4().hex,
+            id=job_id or uuid.uuid4().hex,
             kind=kind,
             arguments=tuple(sorted((arguments or {}).items())),
             status=JobStatus.QUEUED,

@@ -94,8 +94,9 @@ class TrainingJobs:
             if told.get("model") == model and all(told.get(key, "") == value for key, value in flags.items()):
                 return job
         self._meter.check(model, UseKind.TRAIN, by, 0.0)
-        arguments = {"model": model, "reason": reason, "by": by, "run": uuid.uuid4().hex, **flags}
-        made = self._queue.submit(KIND, arguments, by=by, priority=priority, limits=self.limits(by))
+        run = uuid.uuid4().hex
+        arguments = {"model": model, "reason": reason, "by": by, "run": run, **flags}
+        made = self._queue.submit(KIND, arguments, by=by, priority=priority, limits=self.limits(by), job_id=run)
         assert made is not None, "without a unique key a job is always queued"
         return made
 
@@ -106,10 +107,6 @@ class TrainingJobs:
     def submit_all(self, reason: str, by: str, *, warm: bool = False, priority: int = ASKED) -> list[Job]:
         """Queue a training of every model. Raises as :meth:`submit` does."""
         return [self.submit(model, reason, by, warm=warm, priority=priority) for model in self._models()]
-
-    def retrain(self, model: str, reason: str) -> Job:
-        """What drift asks for: urgent, calibrated anew, and a challenger, never the champion by itself."""
-        return self.submit(model, reason, DRIFT, as_challenger=True, priority=URGENT)
 
     def limits(self, by: str) -> list[JobLimit]:
         """What the principal may start on this UTC day; schedules and parts of the service have no limit."""

@@ -15,7 +15,7 @@ from aiops.models.datasets import DatasetStore
 from aiops.models.metering import Metering
 from aiops.models.registry import ModelRegistry
 from aiops.models.training import Progress, Request, Trainer
-from aiops.models.training_jobs import ASKED, POOLS, RESUMABLE, SCHEDULED, URGENT, TrainingJobs
+from aiops.models.training_jobs import ASKED, DRIFT, POOLS, RESUMABLE, SCHEDULED, URGENT, TrainingJobs
 from aiops.settings import ModelBudgetSettings, ModelCostSettings, TrainingSettings
 from aiops.store.state.database import StateDatabase, sqlite_url
 from aiops.store.state.datasets import DatasetRepository
@@ -77,7 +77,7 @@ def desk(tmp_path: Path, database: StateDatabase) -> Desk:
 
 
 def test_what_is_asked_for_reaches_the_training(desk: Desk) -> None:
-    job = desk.jobs.retrain(NAME, "the season changed")
+    job = desk.jobs.submit(NAME, "the season changed", DRIFT, as_challenger=True, priority=URGENT)
     assert (job.pool, job.priority, job.created_by) == (TRAINING, URGENT, "system:drift")
     desk.work()
     [(model, request)] = desk.done
@@ -88,7 +88,7 @@ def test_what_is_asked_for_reaches_the_training(desk: Desk) -> None:
         True,
         False,
     )
-    assert request.job == dict(job.arguments)["run"]
+    assert request.job == job.id
     assert desk.queue.get(job.id).status is JobStatus.DONE
     with pytest.raises(NotFound, match="anomaly-60s-checkout"):
         desk.jobs.submit("nope", "", "key:9")
