@@ -54,7 +54,11 @@ class Peer:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def bytes_on_disk(self) -> int:
-        return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file())
+        sizes = []
+        for file in self.folder.rglob("*"):
+            with suppress(FileNotFoundError):  # merged away meanwhile
+                sizes.append(file.stat().st_size if file.is_file() else 0)
+        return sum(sizes)
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -74,6 +78,16 @@ def settle(peer: Peer, most_s: float = 20.0) -> None:
         if now - before < 0.03:
             return
         before = now
+
+
+def rest(peer: Peer, quiet_s: float = 6.0, most_s: float = 90.0) -> None:
+    """Wait until the size of what it stores has been the same for ``quiet_s``: merges come now and then."""
+    deadline, since, before = time.monotonic() + most_s, time.monotonic(), peer.bytes_on_disk()
+    while time.monotonic() < deadline and time.monotonic() - since < quiet_s:
+        time.sleep(0.5)
+        now = peer.bytes_on_disk()
+        if now != before:
+            since, before = time.monotonic(), now
 
 
 def missing() -> list[str]:

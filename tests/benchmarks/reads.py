@@ -168,6 +168,7 @@ def disk(results: Results, starts: Sequence[Callable[[Path], Peer]], folder: Pat
             peer = start(where)  # what is handed over at a stop is compacted after the next start
             try:
                 peers.settle(peer)
+                peers.rest(peer)
             finally:
                 peer.stop()
             used[peer.name] = peer.bytes_on_disk() / count
