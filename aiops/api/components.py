@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiops.incidents.watchdogs import Watchdogs
     from aiops.ingest.collector import SourceStatus
     from aiops.ingest.signal_series import SeriesStatus
+    from aiops.models.metering import Metering
     from aiops.models.scoring import ScoringService
     from aiops.store.telemetry.store import TelemetryStore
 
@@ -47,6 +48,13 @@ def scoring_component(service: ScoringService) -> Component:
     return Component(
         "scoring", ComponentState.DEGRADED if late else ComponentState.READY, f"{workers}; {serving}{trials}"
     )
+
+
+def budget_components(meter: Metering) -> list[Component]:
+    """A component where a budget of models is used up today, naming what is refused; none otherwise."""
+    used_up = [one for one in meter.budgets() if one.state == "used_up"]
+    said = "; ".join(f"{one.name}: {one.spent:.2f} of {one.budget.per_day:g} USD" for one in used_up)
+    return [Component("model budgets", ComponentState.DEGRADED, f"used up until the next UTC day: {said}")] * bool(said)
 
 
 def signal_components(status: SeriesStatus | None) -> list[Component]:

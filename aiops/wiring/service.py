@@ -19,6 +19,7 @@ from aiops.access.rates import RateLimits
 from aiops.actions.approval import ActionService
 from aiops.agent.executor import Executor as PlanExecutor
 from aiops.api.components import (
+    budget_components,
     detection_component,
     oncall_components,
     scoring_component,
@@ -465,6 +466,7 @@ class Service:
         found += source_components(self.collector.status() if self.collector else ())
         found += signal_components(self._series.status() if self._series else None)
         found += rule_components(self.rules)
+        found += budget_components(self.meter)
         found.append(scoring_component(self.serving.scoring))
         found += [*oncall_components(self.oncall), *watchdog_components(self.watchdogs)]
         failed = dict(self._failed)

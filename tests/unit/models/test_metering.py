@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiops.api.components import budget_components
 from aiops.core.errors import LimitExceeded
 from aiops.core.model import ModelUse, UseKind
 from aiops.core.principal import SYSTEM
@@ -103,6 +104,10 @@ def test_budgets_of_a_team_of_a_model_and_of_llm_calls(repository: ModelUseRepos
     with pytest.raises(LimitExceeded, match="max_cost_per_day"):
         meter.check("openai:gpt-5-mini", UseKind.LLM, "key:9", 0.001)
     assert meter.budgets()[0].state == "used_up"
+    [shown] = budget_components(meter)
+    assert (shown.state.value, shown.required) == ("degraded", False)
+    assert "agent.llm.max_cost_per_day: 0.50 of 0.5 USD" in shown.detail
+    assert budget_components(Metering(repository, ModelCostSettings(), time)) == []
 
 
 def test_scores_are_one_row_an_hour_and_count_before_they_are_written(
