@@ -43,6 +43,8 @@ class Versions(Protocol):
 
     def set_alias(self, name: str, alias: str, number: str) -> None: ...
 
+    def drop_alias(self, name: str, alias: str, number: str) -> None: ...
+
     def promote(self, name: str, number: str) -> ModelVersion: ...
 
 
@@ -258,9 +260,11 @@ class Deployments:
         verbs = {DeploymentState.PROMOTED: "promote", DeploymentState.ROLLED_BACK: "rollback"}
         figures = {name: f"{value:g}" for name, value in ended.measures}
         self._tell(ended, by, f"model.{verbs.get(state, 'trial_stopped')}", {"reason": reason, **figures})
-        if state is DeploymentState.ROLLED_BACK and (incident := self._blame(ended)):
-            ended = replace(ended, incident=incident)
-            self._repository.save(ended)
+        if state is DeploymentState.ROLLED_BACK:
+            self._registry.drop_alias(known.model, CHALLENGER, known.candidate)
+            if incident := self._blame(ended):
+                ended = replace(ended, incident=incident)
+                self._repository.save(ended)
         return ended
 
     def _tell(self, deployment: Deployment, by: str, verb: str, details: Mapping[str, str]) -> None:

@@ -202,6 +202,12 @@ class ModelRegistry:
         with self.tracking.client() as client:
             client.set_registered_model_alias(name, alias, number)
 
+    def drop_alias(self, name: str, alias: str, number: str) -> None:
+        """Take an alias from a version, if it carries it."""
+        with self.tracking.client() as client:
+            if alias in (self._aliases(client, name) or {}).get(number, ()):
+                client.delete_registered_model_alias(name, alias)
+
     def promote(self, name: str, number: str) -> ModelVersion:
         """Make a version the champion; the one before is remembered for :meth:`rollback`. Raises ``NotFound``."""
         now = self.version(name, number)

@@ -211,6 +211,7 @@ def test_a_bad_candidate_fails_no_request_and_is_rolled_back_by_itself(house: Ho
     assert [o.state for o in over] == [DeploymentState.ROLLED_BACK]
     assert over[0].reason.startswith(guard) and "limit" in over[0].reason
     assert house.deployments.get(trial.id).incident == "INC-1" and house.blamed[0].id == trial.id
+    assert [v.aliases for v in house.registry.versions(house.name)] == [(), ("champion",)]
     assert {one.served_by for one in house.service.score(house.name, batch)} == {"stable"}
     champion = house.registry.get(house.name)
     assert champion is not None and champion.version == "1"
