@@ -20,7 +20,7 @@ from detectors.support.streaming import Schedule, stream_ranges
 
 MINUTE = 60_000
 DAY = 86_400_000
-SLOW = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+SLOW = settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 
 
 EVERY = sorted(n for n in discover("detectors") if not n.startswith("baseline_") and n != "onnx_forecaster")
