@@ -84,7 +84,7 @@ class Validator:
     def check_promql(self, text: str, catalogue: Catalogue, *, compares_to_zero: bool = False) -> None:
         """Raises ``InvalidPlan`` for one expression."""
         tree = parse(text)
-        _check_histograms(tree)
+        _check_histograms(tree, catalogue)
         longest = self._budget.range_s * 1000
         for node in walk(tree):
             if isinstance(node, Selector | Subquery) and (node.range_ms or 0) > longest:
@@ -176,11 +176,21 @@ def _compared_to_zero(tree: Expression) -> bool:
     )
 
 
-def _check_histograms(tree: Expression) -> None:
+def _native(name: str, catalogue: Catalogue) -> bool:
+    """Whether a name is that of a native histogram: a histogram without series of buckets."""
+    known = catalogue.metrics().get(name)
+    if known is None or known.type not in ("histogram", "gaugehistogram"):
+        return False
+    return catalogue.labels(name) is not None and not catalogue.labels(f"{name}_bucket")
+
+
+def _check_histograms(tree: Expression, catalogue: Catalogue) -> None:
     for node in walk(tree):
         if not isinstance(node, Call) or node.function != "histogram_quantile":
             continue
         inner = node.args[1]
+        if all(_native(use.metric, catalogue) for use in uses(inner)):
+            continue
         for part in walk(inner):
             if isinstance(part, Aggregation) and ("le" in part.labels) is part.without:
                 raise InvalidPlan("histogram_quantile needs the label 'le', which the aggregation inside drops.",

@@ -94,3 +94,14 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
         Validator().check_promql(text, CATALOGUE)
     except InvalidPlan:
         pass
+
+
+def test_a_native_histogram_needs_no_buckets() -> None:
+    native = KnownCatalogue(
+        [MetricMetadata("rpc_seconds", "histogram"), MetricMetadata("http_seconds", "histogram")],
+        {"rpc_seconds": {"job": ["api"]}, "http_seconds": {"job": ["api"]}, "http_seconds_bucket": {"le": ["1"]}},
+    )
+    check_in = Validator().check_promql
+    check_in("histogram_quantile(0.9, sum by (job) (rate(rpc_seconds[5m])))", native)
+    with pytest.raises(InvalidPlan, match="http_seconds is not a _bucket series"):
+        check_in("histogram_quantile(0.9, rate(http_seconds[5m]))", native)
