@@ -15,6 +15,7 @@ BOARDS = (
     f"detector_board.py --batch --call {HERE}:detect_batch",
     f"detector_board.py --batch --causal --call {HERE}:detect_streaming",
     f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes",
+    f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes --late 2",
     f"rca_board.py --data {DATA}/rca --rank {HERE}:rank_causes --quiet",
     f"log_board.py --data {DATA}/logs --parse {HERE}:parse_logs",
     f"log_board.py --data {DATA}/logs --parse {HERE}:parse_logs --raw",
