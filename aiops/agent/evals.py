@@ -6,6 +6,7 @@ case expected more, else *wrong*; *wrong and sure* is the only unforgivable one.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -107,13 +108,17 @@ def _misses(case: Case, answer: Answer) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Shares of the verdicts, and seconds and USD a question."""
+    """Shares of the verdicts, seconds and USD a question, and how well confidence tells right from wrong.
+
+    ``reliability`` has a row for each band of confidence: its bounds, how many answers, their mean confidence, share right.
+    """
 
     cases: int
     shares: dict[Verdict, float]
     median_s: float
     slowest_s: float
     cost: float
+    reliability: tuple[tuple[float, float, int, float, float], ...] = ()
 
     @classmethod
     def of(cls, judged: Sequence[Judged]) -> Summary:
@@ -123,7 +128,21 @@ class Summary:
         counts = Counter(j.verdict for j in judged)
         times = sorted(j.seconds for j in judged)
         shares = {verdict: counts[verdict] / len(judged) for verdict in Verdict}
-        return cls(len(judged), shares, times[len(times) // 2], times[-1], sum(j.cost for j in judged))
+        cost = sum(j.cost for j in judged)
+        return cls(len(judged), shares, times[len(times) // 2], times[-1], cost, tuple(_reliability(judged)))
+
+
+BANDS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
+
+
+def _reliability(judged: Sequence[Judged]) -> Iterator[tuple[float, float, int, float, float]]:
+    """Of answers that say something: cases that were to abstain are right or wrong by another measure."""
+    told = [j for j in judged if not j.case.abstains and j.answer.evidence]
+    for low, high in itertools.pairwise(BANDS):
+        band = [j for j in told if low <= j.answer.confidence < high or (high == 1.0 == j.answer.confidence)]
+        if band:
+            right = sum(j.verdict is Verdict.RIGHT for j in band) / len(band)
+            yield low, high, len(band), sum(j.answer.confidence for j in band) / len(band), right
 
 
 WORLD_FILE, CASES_FILE = "world.yaml", "cases.yaml"

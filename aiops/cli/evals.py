@@ -66,6 +66,10 @@ def _tree(summary: Summary, found: list[Judged]) -> dict[str, object]:
         "median_s": summary.median_s,
         "slowest_s": summary.slowest_s,
         "cost_usd": summary.cost,
+        "reliability": [
+            {"from": low, "to": high, "answers": count, "mean_confidence": mean, "right": right}
+            for low, high, count, mean, right in summary.reliability
+        ],
         "answers": [
             {
                 "world": j.world, "id": j.case.id, "question": j.case.question[-1], "verdict": j.verdict.value,
@@ -92,6 +96,11 @@ def _show(summary: Summary, found: list[Judged]) -> None:
         table_rows.append((world, str(len(here)), *map(str, counts)))
     table_rows.append(("all", str(summary.cases), *(f"{summary.shares[verdict]:.1%}" for verdict in Verdict)))
     out.print(table(("world", "cases", *(verdict.value for verdict in Verdict)), table_rows))
+    bands = [
+        (f"{low:.2f} to {high:.2f}", str(count), f"{mean:.2f}", f"{right:.0%}")
+        for low, high, count, mean, right in summary.reliability
+    ]
+    out.print(table(("confidence", "answers", "mean", "right"), bands))
     print(
         f"median {summary.median_s * 1000:.0f} ms, slowest {summary.slowest_s * 1000:.0f} ms an answer, "
         f"{summary.cost:.4f} USD in all"
