@@ -110,7 +110,7 @@ def _misses(case: Case, answer: Answer) -> Iterator[str]:
 class Summary:
     """Shares of the verdicts, seconds and USD a question, and how well confidence tells right from wrong.
 
-    ``reliability`` has a row for each band of confidence: its bounds, how many answers, their mean confidence, share right.
+    ``reliability`` has a row for each band of confidence: bounds, how many answers, mean confidence, share right.
     """
 
     cases: int
