@@ -49,6 +49,7 @@ class ServingSet:
         self._before = before
         self._stable: dict[str, Loaded] = {}
         self._trials: dict[str, Trial] = {}
+        self._said: dict[str, str] = {}
         deployments.on_change(self._changed)
 
     def champions(self) -> dict[str, str]:
@@ -102,19 +103,28 @@ class ServingSet:
         return True
 
     def follow(self) -> None:
-        """Serve what the registry names champion now, in place of what is served."""
+        """Serve what the registry names champion now; what cannot be served leaves the one before in place."""
         for name in list(self._stable):
-            champion = self._models.registry.get(name)
-            if champion is None:
-                self._stable.pop(name, None)
-                if self._before is not None:
-                    self._before.forget(name)
-            elif champion.reference != self._stable[name].reference:
-                self._serve(name, self._models.get(champion))
-                log.info("scoring with %s", champion.reference)
-            running = self._deployments.running(name)
-            if running is not None and name not in self._trials:
-                self._join_trial(running)
+            try:
+                self._follow(name)
+                self._said.pop(name, None)
+            except AiopsError as error:
+                if self._said.get(name) != str(error):
+                    log.warning("the champion of %s is not taken up: %s", name, error)
+                self._said[name] = str(error)
+
+    def _follow(self, name: str) -> None:
+        champion = self._models.registry.get(name)
+        if champion is None:
+            self._stable.pop(name, None)
+            if self._before is not None:
+                self._before.forget(name)
+        elif champion.reference != self._stable[name].reference:
+            self._serve(name, self._models.get(champion))
+            log.info("scoring with %s", champion.reference)
+        running = self._deployments.running(name)
+        if running is not None and name not in self._trials:
+            self._join_trial(running)
 
     def _changed(self, deployment: Deployment) -> None:
         if deployment.state is DeploymentState.RUNNING:

@@ -69,6 +69,11 @@ def router(services: Services) -> APIRouter:
             raise NotFound(f"There is no model named '{name}'.")
         return ModelOut(name=name, versions=[views.model_version(v) for v in versions])
 
+    def followed() -> None:
+        """Requests are scored by the new champion at once; the detection takes it up with one of its next steps."""
+        if services.scoring is not None:
+            services.scoring.follow()
+
     @routes.post("/models/{name}/versions/{version}/promote", response_model=ModelVersionOut)
     def promote(name: str, version: str, caller: Reader) -> ModelVersionOut:
         """Make a version the champion: the one that scores."""
@@ -76,6 +81,7 @@ def router(services: Services) -> APIRouter:
         require(caller, ModelAction.PROMOTE, name)
         champion = found.promote(name, version)
         told(caller, "promote", name, {"version": champion.version})
+        followed()
         return views.model_version(champion)
 
     @routes.post("/models/{name}/rollback", response_model=ModelVersionOut)
@@ -85,6 +91,7 @@ def router(services: Services) -> APIRouter:
         require(caller, ModelAction.PROMOTE, name)
         champion = found.rollback(name)
         told(caller, "rollback", name, {"version": champion.version})
+        followed()
         return views.model_version(champion)
 
     @routes.delete("/models/{name}/versions/{version}", status_code=204)

@@ -166,3 +166,18 @@ def test_what_serves_is_shown(house: Building, models: House) -> None:
     models.service.warm(models.name)
     found = house.client.get("/api/v1/scoring", headers=house.headers("viewer")).json()
     assert found["champions"] == {models.name: f"{models.name}/1"} and found["stable"]["workers"] == 1
+
+
+def test_a_promotion_by_hand_and_the_way_back_are_followed_at_once(house: Building, models: House) -> None:
+    path, admin = f"/api/v1/models/{models.name}", house.headers("admin")
+
+    def serves() -> str:
+        reply = house.client.post(f"{path}/score", json=body(), headers=house.headers("viewer"))
+        return str(reply.json()["series"][0]["version"])
+
+    number = models.add()
+    assert serves() == f"{models.name}/1"
+    assert house.client.post(f"{path}/versions/{number}/promote", headers=admin).status_code == 200
+    assert serves() == f"{models.name}/2"
+    assert house.client.post(f"{path}/rollback", headers=admin).status_code == 200
+    assert serves() == f"{models.name}/1"
