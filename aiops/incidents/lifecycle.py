@@ -33,6 +33,8 @@ from aiops.store.state.incidents import IncidentRepository
 
 log = logging.getLogger(__name__)
 
+TAUGHT = 100
+"""Past incidents whose signals teach correlation at the start which services fire together."""
 SAME_CAUSE_MS = 600_000
 """Incidents that opened further apart are not united because one cause is named for both."""
 
@@ -71,6 +73,9 @@ class IncidentService(Handling):
         self._teller = Teller(self._register, Audience(receivers, mutes, lambda: self._register, duty))
         self._diagnoser = Diagnoser(self._register, analyser, clock, self._apply, background)
         self._correlator = Correlator(life_cap_ms=self._life_cap_ms)
+        past = (s.alert for i in repository.list(limit=TAUGHT) for s in i.signals)
+        for alert in sorted(past, key=lambda a: (a.starts_ms, a.fingerprint)):
+            self._correlator.learn(alert)
         self.feed = self._register.feed
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None

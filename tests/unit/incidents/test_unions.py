@@ -172,3 +172,21 @@ def test_a_side_effect_that_returns_is_an_incident_of_its_own(database: StateDat
     desk.end(again)
     desk.pass_time(3 * MINUTE)
     assert desk.service.get("INC-2", SYSTEM).status is IncidentStatus.RESOLVED
+
+
+def test_habits_survive_a_restart(database: StateDatabase) -> None:
+    desk = Desk(database, Causes(clear=False))
+    for day in range(4):
+        desk.clock.now = T0 + day * 1440 * MINUTE
+        pair = [alert("Slow", desk.clock.now, service=s, day=str(day)) for s in ("search", "mail")]
+        desk.service.submit(pair)
+        desk.clock.now += MINUTE
+        for signal in pair:
+            desk.end(signal)
+        desk.pass_time(3 * MINUTE)
+    desk.clock.now = T0 + 5 * 1440 * MINUTE
+    again = desk.restarted()
+    again.submit([alert("Slow", desk.clock.now, service=s, day="5") for s in ("search", "mail")])
+    newest = max(again.list(SYSTEM), key=lambda i: i.opened_ms)
+    assert len(newest.signals) == 2
+    assert "fired together 4 of 4 times" in newest.signals[1].reason
