@@ -7,6 +7,7 @@ is a list of kinds that cannot run code.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -112,7 +113,7 @@ class Signer:
             return self._settings.signing_key_file
         path = self._folder / KEY_FILE
         with self._lock:
-            if not path.is_file():
+            if not path.is_file() or not (self._folder / PUBLIC_FILE).is_file():
                 _make_key(self._folder)
         return path
 
@@ -167,6 +168,8 @@ def check_kinds(folder: Path, programs: Collection[str] = ()) -> None:
         if path.is_symlink():
             raise InvalidInput(f"The model in {folder.name} is refused: '{name}' is a link to somewhere else.")
         if path.is_dir():
+            if path.name in _UNSIGNED:
+                raise InvalidInput(f"The model in {folder.name} is refused: '{name}' is a folder.")
             continue
         if path.suffix.lower() in _PICKLES or _holds_pickle(path):
             raise InvalidInput(
@@ -193,7 +196,7 @@ def _holds_pickle(path: Path) -> bool:
 
 
 def _make_key(folder: Path) -> None:
-    """A P-256 pair: the private half readable by its owner alone, never half written."""
+    """A P-256 pair, never half written: the private half readable by its owner alone, the first one made holds."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -203,13 +206,18 @@ def _make_key(folder: Path) -> None:
     )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / PUBLIC_FILE).write_bytes(_public_pem(key))
-        draft = folder / f".{KEY_FILE}.{os.getpid()}"
+        draft = folder / f".{KEY_FILE}.{os.getpid()}.{threading.get_ident()}"
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(folder / KEY_FILE)
+        with contextlib.suppress(FileExistsError):  # another process was first: its key holds
+            os.link(draft, folder / KEY_FILE)
+        draft.unlink()
+        made = serialization.load_pem_private_key((folder / KEY_FILE).read_bytes(), None)
+        public = draft.with_suffix(".pub")
+        public.write_bytes(_public_pem(made))
+        public.replace(folder / PUBLIC_FILE)
     except OSError as error:
         raise ConfigError(f"The signing key cannot be made in {folder}: {error.strerror}.") from error
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,16 @@ def _hide(folder: Path) -> None:
     (folder / ".git" / "x.json").write_text("{}")
 
 
+def _hide_under_the_note(folder: Path) -> None:
+    (folder / "registered_model_meta").mkdir()
+    (folder / "registered_model_meta" / "x.json").write_text("{}")
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "changed": (lambda f: (f / MANIFEST).write_text("{ }"), r"changed after they were signed \(manifest.json\)"),
     "added": (lambda f: (f / "x.json").write_text("{}"), r"not signed were added \(x.json\)"),
     "hidden": (_hide, r"not signed were added \(.git/x.json\)"),
+    "under the note": (_hide_under_the_note, "'registered_model_meta' is a folder"),
     "missing": (lambda f: (f / MANIFEST).unlink(), r"signed are missing \(manifest.json\)"),
     "forged": (_forge, "signature does not fit"),
     "unsigned": (lambda f: (f / SIGNATURE).unlink(), "not signed"),
@@ -143,3 +150,17 @@ def test_a_pickle_is_not_signed(tmp_path: Path, signer: Signer) -> None:
     (made / "model.joblib").write_bytes(b"")
     with pytest.raises(InvalidInput, match="pickle"):
         signer.sign(made)
+
+
+def test_of_two_who_make_the_key_the_first_holds(tmp_path: Path) -> None:
+    folders = []
+    for number in range(8):
+        made = tmp_path / f"model-{number}"
+        made.mkdir()
+        (made / STATE).write_bytes(b"")
+        folders.append(made)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda made: Signer(tmp_path / "keys").sign(made), folders))
+    for made in folders:
+        Signer(tmp_path / "keys").verify(made)
+    assert sorted(path.name for path in (tmp_path / "keys").iterdir()) == [KEY_FILE, PUBLIC_FILE]
