@@ -132,15 +132,17 @@ class ServingSet:
             return
         trial = self._trials.pop(deployment.model, None)
         if deployment.state is DeploymentState.PROMOTED and deployment.model in self._stable:
-            version = self._models.registry.version(deployment.model, deployment.candidate)
-            self._serve(deployment.model, self._models.get(version))
+            self._serve(deployment.model, trial.candidate if trial else self._loaded(deployment))
         elif trial is not None:
             self._models.drop(trial.candidate.reference)
+
+    def _loaded(self, deployment: Deployment) -> Loaded:
+        return self._models.get(self._models.registry.version(deployment.model, deployment.candidate))
 
     def _join_trial(self, deployment: Deployment) -> None:
         """Ask the candidate too, once it is loaded."""
         try:
-            candidate = self._models.get(self._models.registry.version(deployment.model, deployment.candidate))
+            candidate = self._loaded(deployment)
         except AiopsError as error:
             log.warning("%s/%s cannot be served: %s", deployment.model, deployment.candidate, error)
             return
