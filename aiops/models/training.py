@@ -173,7 +173,9 @@ class Trainer:
         with tempfile.TemporaryDirectory(prefix="aiops-train-") as place:
             key = self._datasets.key if self._datasets else None
             work = Unfinished(asked.folder or Path(place) / "run", key)
-            work.begin(self._plan(name, dataset, batch, champion if warm else None))
+            plan = self._plan(name, dataset, batch, champion if warm else None)
+            resumed = work.plan().get("dataset") == plan["dataset"]
+            work.begin(plan)
             run = FitRun(self._detector, self._stopwatch, report, work, compute)
             began, version = self._stopwatch(), ""
             try:
@@ -187,9 +189,9 @@ class Trainer:
                     **checks,
                 }
                 report(0.95, "registering the model")
-                trained = self._register(
-                    name, batch, state, metrics, asked, dataset or content_hash(batch), query, cold
-                )
+                source = dataset or content_hash(batch)
+                before = self._registered(name, asked.job) if resumed else None
+                trained = self._register(name, batch, state, metrics, asked, source, query, cold, before)
                 version = trained.version.version if trained.version else ""
             finally:
                 self._book(name, version, asked, run)
@@ -253,6 +255,7 @@ class Trainer:
         dataset: Dataset | str,
         query: str,
         cold: bool,
+        before: ModelVersion | None,
     ) -> Trained:
         end_ms = int(batch.timestamps[-1])
         reason = refusal(metrics) or ("it was asked for as a challenger" if asked.as_challenger else "")
@@ -260,7 +263,7 @@ class Trainer:
         try:
             champion = self._registry.get(name)
             calibrated = self._clock() if cold else int(dict(champion.parameters)["calibrated_ms"]) if champion else 0
-            version = self._registry.log_training(
+            version = before or self._registry.log_training(
                 name,
                 state,
                 family=self._detector.family,
@@ -291,6 +294,14 @@ class Trainer:
             return Trained(state, None, not reason, str(error), end_ms)
         served = first or not reason
         return Trained(state, version, served, "" if served else reason, end_ms)
+
+    def _registered(self, name: str, job: str) -> ModelVersion | None:
+        """The version that an earlier attempt of the job had registered when it was cut."""
+        try:
+            found = self._registry.versions(name) if job else []
+        except (TransientError, PermanentError):
+            return None
+        return next((version for version in found if dict(version.parameters).get("job") == job), None)
 
     # -------------------------------------------------------------- money
 

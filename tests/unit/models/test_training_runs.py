@@ -193,6 +193,25 @@ def test_a_killed_worker_is_no_loss(
         np.testing.assert_array_equal(value, trained.state.arrays[name])
 
 
+def test_what_was_registered_when_it_was_cut_is_not_registered_again(
+    make: Callable[..., Trainer], folder: Path, at_once: None
+) -> None:
+    request = Request(folder=folder / "training" / "run", job="j1")
+    assert request.folder is not None
+    saved = folder / "saved"
+
+    def keep(share: float, text: str) -> None:
+        if text == "registering the model":
+            shutil.copytree(folder / "training" / "run", saved)
+
+    first = train(make(), batch(), request, keep)
+    shutil.copytree(saved, request.folder)  # as if the service had died before the job was closed
+    again = train(make(), batch(), request)
+    assert first.reference == again.reference == f"{NAME}/1"
+    assert again.champion
+    assert len(make().registry.versions(NAME)) == 1
+
+
 def test_another_window_begins_anew(make: Callable[..., Trainer], folder: Path, at_once: None) -> None:
     request = Request(folder=folder / "training" / "run")
 
