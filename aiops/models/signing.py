@@ -215,7 +215,7 @@ def _make_key(folder: Path) -> None:
             os.link(draft, folder / KEY_FILE)
         draft.unlink()
         made = serialization.load_pem_private_key((folder / KEY_FILE).read_bytes(), None)
-        public = draft.with_suffix(".pub")
+        public = folder / f"{draft.name}.pub"
         public.write_bytes(_public_pem(made))
         public.replace(folder / PUBLIC_FILE)
     except OSError as error:
