@@ -23,6 +23,8 @@ from aiops.store.telemetry.scan import Scanner, plain, values_of
 from aiops.store.telemetry.schema import BLOCK_MS, DAY_MS, Partitions, table
 from aiops.store.telemetry.vacuum import Vacuum
 
+PACKED_ROWS = 20_000
+"""So many samples of an open block are packed as they are taken over, where that doubles what is packed of it."""
 GRACE_MS = 600_000
 """A block stays open this long after its end, for samples that come late."""
 
@@ -127,6 +129,12 @@ class ClosedSamples:
                 self._partitions.added(kind, number)
 
         tx.on_commit.append(committed)
+
+    def pack(
+        self, tx: Transaction, block: int, sids: NDArray[np.int32], ts: NDArray[np.int64], values: NDArray[np.float64]
+    ) -> bool:
+        """Put many samples of an open block into its chunks at once, where those hold no more; false elsewhere."""
+        return len(sids) >= PACKED_ROWS and self._compaction.merge(tx, block, sids, ts, values, share=1)
 
     # ------------------------------------------------------------------ maintenance
 

@@ -107,16 +107,18 @@ class Compaction:
             self._scanner.epoch += 1
 
     def merge(
-        self, tx: Transaction, block: int, sids: NDArray[np.int32], ts: NDArray[np.int64], values: NDArray[np.float64]
-    ) -> bool:
-        """Put late samples of a closed block, none of them stored, into its chunks; false where rows are better.
+        self, tx: Transaction, block: int, sids: NDArray[np.int32], ts: NDArray[np.int64], values: NDArray[np.float64],
+        share: int = LATE_SHARE,
+    ) -> bool:  # fmt: skip
+        """Put samples of a block, none of them stored, into its chunks; false where rows are better.
 
         A load of history would make the file several times larger than its chunks, were all of it rows first.
+        ``share``: merged when they are at least one in so many of those that the chunks hold.
         """
         codec = CODECS.ready
         own = np.unique(sids)
         before = self._closed_samples(tx.con, block)
-        few = len(sids) < MERGE_SAMPLES * len(own) or len(sids) * LATE_SHARE < before
+        few = len(sids) < MERGE_SAMPLES * len(own) or len(sids) * share < before
         if codec is None or few or len(sids) + before > 4 * ROWS_AT_ONCE:
             return False
         day = _day(block)

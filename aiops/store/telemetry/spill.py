@@ -271,17 +271,17 @@ class Spill:
         numbers = [low] if block is None else np.unique(block).tolist()
         late: list[NDArray[np.int64]] = []
         made: list[tuple[str, int]] = []
+        own: Any
         heads = self._partitions.numbers("head")
         for number in numbers:
             if number < open_from and number not in heads:
                 late.append(np.arange(len(ts)) if block is None else np.flatnonzero(block == number))
                 continue
+            own = slice(None) if block is None else np.flatnonzero(block == number)
+            if number >= open_from and self._closed.pack(tx, number, sid[own], ts[own], values[own]):
+                continue
             name = self._partitions.ensure(tx.con, "head", number)
-            if block is None:
-                insert_rows(tx.con, name, sid, ts, values)
-            else:
-                own = np.flatnonzero(block == number)
-                insert_rows(tx.con, name, sid[own], ts[own], values[own])
+            insert_rows(tx.con, name, sid[own], ts[own], values[own])
             made.append(("head", number))
         if late:
             at = np.concatenate(late)

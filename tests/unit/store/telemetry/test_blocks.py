@@ -36,6 +36,7 @@ def sample_sets() -> st.SearchStrategy[list[tuple[int, int]]]:
     return st.lists(pair, max_size=40, unique=True)
 
 
+@settings(deadline=None)
 @given(st.lists(sample_sets(), min_size=1, max_size=4), st.integers(0, 300), st.integers(0, 300))
 def test_runs_are_joined_in_order(sets: list[list[tuple[int, int]]], low: int, high: int) -> None:
     seen: set[tuple[int, int]] = set()

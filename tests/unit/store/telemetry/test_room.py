@@ -82,9 +82,10 @@ def test_the_open_block_is_packed_as_it_grows(opened: Callable[..., TelemetrySto
     store = opened()
     assert CODECS.compiled(wait=True) is not None
     clock.now = OPEN * BLOCK_MS + BLOCK_MS - 1000
-    half = counters(OPEN * BLOCK_MS, series=440, samples=240)
-    put(store, half)
-    store.flush()
+    parts = [counters(OPEN * BLOCK_MS + k * 40 * 15_000, series=440, samples=40) for k in range(6)]
+    for part in parts:
+        put(store, part)
+        store.flush()
     before = everything(store)
     heads = store._partitions
     assert heads.numbers("head") == (OPEN,)
@@ -96,7 +97,7 @@ def test_the_open_block_is_packed_as_it_grows(opened: Callable[..., TelemetrySto
 
     assert until(rested)
     assert everything(store) == before
-    assert put(store, half) == 0, "known by the chunks of the open block"
+    assert put(store, parts[1]) == 0, "known by the chunks of the open block"
     more = counters(OPEN * BLOCK_MS + 240 * 15_000, series=440, samples=100)
     count = put(store, more)
     store.flush()
@@ -112,6 +113,26 @@ def test_the_open_block_is_packed_as_it_grows(opened: Callable[..., TelemetrySto
     assert everything(store) == before
     store = opened()
     assert everything(store) == before
+
+
+def test_a_load_of_the_open_block_is_packed_as_it_is_taken_over(
+    opened: Callable[..., TelemetryStore], clock: Hands
+) -> None:
+    store = opened()
+    assert CODECS.compiled(wait=True) is not None
+    clock.now = OPEN * BLOCK_MS + BLOCK_MS - 1000
+    count = put(store, counters(OPEN * BLOCK_MS, series=440, samples=240))
+    before = everything(store)
+    store.flush()
+    assert store._partitions.numbers("head") == ()
+    assert (everything(store), store.status().samples) == (before, count)
+    count += put(store, counters(OPEN * BLOCK_MS + 240 * 15_000, series=440, samples=230))
+    before = everything(store)
+    store.flush()
+    assert store._partitions.numbers("head") == (OPEN,), "fewer than what is packed"
+    assert (everything(store), store.status().samples) == (before, count)
+    store = opened()
+    assert (everything(store), store.status().samples) == (before, count)
 
 
 def test_chunks_that_were_merged_anew_are_given_back(opened: Callable[..., TelemetryStore], clock: Hands) -> None:
