@@ -24,6 +24,7 @@ from aiops.models import flavour
 from aiops.models.code_version import code_version
 from aiops.models.encryption import ArtifactKey
 from aiops.models.flavour import MANIFEST_FILE, STATE_FILE
+from aiops.models.run_inputs import training_input
 from aiops.models.signing import KEY_FOLDER, Signer
 from aiops.models.tracking import Tracking
 from aiops.settings.models import RegistrySettings
@@ -97,7 +98,7 @@ class ModelRegistry:
                 metrics=[Metric(key, number, now, 0) for key, number in metrics.items()],
             )
             if isinstance(dataset, Dataset):
-                client.log_inputs(run_id, [_input(dataset)])
+                client.log_inputs(run_id, [training_input(dataset)])
             manifest = flavour.Manifest(
                 name=name,
                 run_id=run_id,
@@ -350,22 +351,3 @@ def _named(name: str) -> str:
     if "'" in name or '"' in name:
         raise NotFound(f"There is no model named {name!r}.")
     return f"name='{name}'"
-
-
-def _input(dataset: Dataset) -> Any:
-    """The snapshot as MLflow shows it among a run's inputs."""
-    from mlflow.entities import Dataset as MlflowDataset
-    from mlflow.entities import DatasetInput, InputTag
-
-    columns = (("series", "string"), ("owner", "string"), ("time", "datetime"), ("value", "float"))
-    schema = [{"type": kind, "name": name, "required": False} for name, kind in (*columns, ("observed", "boolean"))]
-    profile = {"num_rows": dataset.series * ((dataset.end_ms - dataset.start_ms) // dataset.step_ms)}
-    made = MlflowDataset(
-        name=dataset.name,
-        digest=dataset.id.removeprefix("sha256:")[:32],
-        source_type="local",
-        source=json.dumps({"uri": dataset.path, "query": dataset.query[:4000]}),
-        schema=json.dumps({"mlflow_colspec": schema}),
-        profile=json.dumps({**profile, "num_series": dataset.series, "num_observed": dataset.points}),
-    )
-    return DatasetInput(made, [InputTag("mlflow.data.context", "training")])
