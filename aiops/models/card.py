@@ -113,7 +113,7 @@ def card_of(facts: Facts) -> Card:
             Section(
                 "Explanations",
                 (
-                    "Each decision is explained by itself: aiops detect explain ID shows the expected course, the terms"
+                    "Each decision is explained by itself: aiops detect show ID shows the expected course, the terms"
                     " of the score and similar earlier windows of an anomaly, aiops models lineage ID the version,"
                     " data and code that made it.",
                 ),
