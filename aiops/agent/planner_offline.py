@@ -9,7 +9,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from aiops.agent import compound, intents, money, other_steps, scope, shapes, skeletons, slots, time_phrases
+from aiops.agent import (
+    compound,
+    intents,
+    money,
+    other_steps,
+    scope,
+    shapes,
+    skeletons,
+    slots,
+    time_phrases,
+    tool_questions,
+)
 from aiops.agent.catalogue import Catalogue, KnownCatalogue, fold_name, resolve
 from aiops.agent.concepts import Concept, Form, load_concepts
 from aiops.agent.retrieval import ConceptIndex, Match, MetricIndex
@@ -63,19 +74,21 @@ class OfflinePlanner:
         last_deploy: LastDeploy | None = None,
         services: Iterable[str] = (),
         bill: Callable[[], money.Bill] | None = None,
+        tools: Mapping[str, Sequence[str]] | None = None,
     ) -> Plan:
         """A plan, or one without steps that asks back or abstains. Raises what the catalogue raises.
 
         Args:
             services: names known from traces and logs beside those of the metrics.
             bill: what the stored bills hold, by column, read only for a question about money.
+            tools: names of read-only tools by what they look into.
         """
         known = tuple(services)
-        whole = self._one(question, catalogue, last_deploy, known, bill)
+        whole = self._one(question, catalogue, last_deploy, known, bill, tools or {})
         asked = compound.parts(question.text)
-        if not asked or whole.intent == "cost":
+        if not asked or whole.intent == "cost" or whole.concept == tool_questions.KUBERNETES:
             return whole
-        plans = [self._one(replace(question, text=text), catalogue, last_deploy, known, bill) for text in asked]
+        plans = [self._one(replace(question, text=text), catalogue, last_deploy, known, bill, {}) for text in asked]
         return compound.joined(whole, plans, quantiles=compound.of_quantiles(question.text))
 
     def _one(
@@ -85,6 +98,7 @@ class OfflinePlanner:
         last_deploy: LastDeploy | None,
         services: Iterable[str],
         bill: Callable[[], money.Bill] | None,
+        tools: Mapping[str, Sequence[str]],
     ) -> Plan:
         if said := scope.refusal(question.text):
             return _foreign(said)
@@ -111,6 +125,9 @@ class OfflinePlanner:
             found = self._index.search(topic, 12)
             usable = [(m, form) for m in found if (form := _form(m.concept, metrics)) is not None]
         usable = _with_label(usable, named | {service.lower()} - {""}, catalogue)
+        looked = tool_questions.read(question, read.rest, read.window, intent, known, tools)
+        if looked is not None and looked.only:
+            return _looked(looked, intent, notes)
         if intent == "cost":
             paid = money.read(question, read.rest, read.window, read.back_s, bill() if bill else {})
             special: tuple[tuple[PlanStep, ...], float] | None = None
@@ -128,6 +145,8 @@ class OfflinePlanner:
                 steps=steps, intent=intent, confidence=confidence, sure=confidence >= SURE, planner=NAME,
                 concept=steps[0].kind, notes=tuple(notes),
             )  # fmt: skip
+        if looked is not None and not (usable and usable[0][0].score > METRIC_WINS):
+            return _looked(looked, intent, notes)
         if down is not None:
             raise down
         words = content(topic)
@@ -135,7 +154,9 @@ class OfflinePlanner:
             return self._abstain(read, intent, found, metrics)
         best, form = usable[0]
         if scope.is_thin(words, self._index.words_of(best.concept)):
-            return _foreign(scope.FOREIGN)
+            return (
+                self._abstain(read, intent, found, metrics) if _unmeasured(found, metrics) else _foreign(scope.FOREIGN)
+            )
         rivals = [m for m, _ in usable[1:] if not _same_answer(m.concept, best.concept)]
         margin = best.score - (rivals[0].score if rivals else 0.0)
         confidence = _confidence(best, margin)
@@ -310,25 +331,22 @@ class OfflinePlanner:
         self, read: shapes.Read, intent: str, found: list[Match], metrics: Mapping[str, MetricMetadata]
     ) -> Plan:
         near = tuple(n for n, _ in self._names(metrics).search(read.rest, 5))
-        missing = [
-            m.concept
-            for m in found[:1]
-            if m.score > 0.5 and m.recall > 0.6 and m.concept.step == "metric" and _form(m.concept, metrics) is None
-        ]
-        notes = tuple(
-            f"{c.title}: none of the needed metrics exist here ({', '.join(c.metrics)})." for c in missing
-        )  # fmt: skip
+        missing = _unmeasured(found, metrics)
         clarify = ""
-        if found and not any(self._index.knows(w) for w in raw_tokens(read.rest)):
+        knows = any(self._index.knows(w) for w in raw_tokens(read.rest))
+        if missing is not None:
+            needs = ", ".join(missing.metrics)
+            clarify = f"I don't know: nothing here measures {missing.title}. It needs {needs}."
+        elif intent == "clarify":
+            clarify = ASK_BACK
+        elif (found and not knows) or (not found and content(read.rest) and not near):
             return _foreign(scope.FOREIGN)
-        if not found and content(read.rest) and not near:
-            return _foreign(scope.FOREIGN)
-        if not content(read.rest) or intent == "clarify":
-            clarify = "Which service, host or metric do you mean?"
+        elif not content(read.rest):
+            clarify = ASK_BACK
         elif not metrics:
             clarify = "There are no metrics of the last hour to answer this from."
         return Plan(
-            intent=intent, confidence=0.1, planner=NAME, clarify=clarify, candidates=near, notes=notes,
+            intent=intent, confidence=0.1, planner=NAME, clarify=clarify[:300], candidates=near,
             suggestions=tuple(m.concept.title for m in found[:3] if _form(m.concept, metrics)),
         )  # fmt: skip
 
@@ -344,6 +362,7 @@ _SUBJECT = re.compile(
     r"|requests?|5xx|4xx)\b)"
 )
 """A question about services by a measure of theirs: the word itself says only whose it is."""
+ASK_BACK = "I don't know what you mean: which service, host or metric?"
 _NOT_SERVICES = group("kinds")
 """Names of scrape jobs and the like that are words for kinds of things."""
 _METHODS = frozenset(["post", "put", "patch", "delete", "head", "options"])
@@ -368,11 +387,26 @@ def _foreign(said: str) -> Plan:
     return Plan(intent="clarify", confidence=0.05, planner=NAME, clarify=said, suggestions=scope.EXAMPLES)
 
 
+def _looked(looked: tool_questions.Looked, intent: str, notes: Sequence[str]) -> Plan:
+    return Plan(
+        steps=looked.steps, intent=intent, confidence=looked.confidence, sure=looked.confidence >= SURE, planner=NAME,
+        concept=tool_questions.KUBERNETES, notes=tuple(notes),
+    )  # fmt: skip
+
+
 def _form(concept: Concept, metrics: Mapping[str, MetricMetadata]) -> Form | None:
     """The first way to measure a concept whose metrics all exist."""
     if concept.step != "metric":
         return None
     return next((f for f in concept.forms if all(resolve(metrics, m) for m in f.metrics)), None)
+
+
+def _unmeasured(found: Sequence[Match], metrics: Mapping[str, MetricMetadata]) -> Concept | None:
+    """The concept that the question is about, where none of its metrics exists."""
+    top = next(iter(found), None)
+    if top is None or top.score <= 0.5 or top.recall <= 0.6 or top.concept.step != "metric":
+        return None
+    return top.concept if _form(top.concept, metrics) is None else None
 
 
 def _with_label(
