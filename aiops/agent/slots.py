@@ -44,7 +44,7 @@ _SHAPES: tuple[tuple[Shape, re.Pattern[str]], ...] = (
     ("series", re.compile(r"\b(graph|chart|plot|trend|over time|over the (?:last|past)|history|timeline)\b")),
     ("top", re.compile(r"\b(top \d+|top|most|highest|biggest|largest|worst|busiest|heaviest|hungriest|slowest)\b")),
 )  # fmt: skip
-_USED = re.compile(r"\b(used|usage|utili[sz]ation|utili[sz]ed|full|fullest|filled|occupied|consum\w+)\b")
+_USED = re.compile(r"\b(used|in use|usage|utili[sz]ation|utili[sz]ed|full|fullest|filled|occupied|consum\w+)\b")
 _PLACES = (
     ("namespace", ("namespace", "k8s_namespace_name"), re.compile(r"\b(?:namespace|ns)\s+(\S+)"
     r"|\b(\S+)\s+namespace\b")),
