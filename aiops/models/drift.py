@@ -35,6 +35,8 @@ CONTEXT_STEPS = 64
 """Steps before a stretch that its scores look back on."""
 SCORED_POINTS = 4_000_000
 """Values of a stretch scored at most; of more series some are taken, evenly."""
+LEAST_RATIO = 4
+"""The training window is at least so many times as long as what is compared with it."""
 MARKS_MS = 30 * 86_400_000
 LEAST_MARKS, LEAST_EPISODES = 10, 10
 Z = 2.5758
@@ -105,7 +107,7 @@ class DriftWatch:
         return tuple(self._reports.list(model, limit))
 
     def check(self, model: str) -> DriftReport:
-        """Compare the last hours of the champion's series with its training window; the result is kept.
+        """Compare the last hours of the champion's series with its training window before them; the result is kept.
 
         Raises:
             NotFound: there is no champion, or its training window is not kept.
@@ -119,7 +121,10 @@ class DriftWatch:
         step = reference.step_ms
         now = self._clock()
         end = now // step * step
-        start = end - max(int(self._settings.window_hours * 3_600_000) // step, 1) * step
+        steps = min(int(self._settings.window_hours * 3_600_000) // step, reference.values.shape[1] // LEAST_RATIO)
+        start = end - max(steps, 1) * step
+        # Of a model that was trained lately, the last hours are part of the window: they are compared with the rest.
+        reference = reference.steps(0, int(np.searchsorted(reference.timestamps, start)))
         recent = self._recent(loaded, "", start, end)
         both = _aligned(loaded, reference, recent)
         inputs = series_drift(

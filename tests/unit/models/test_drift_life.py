@@ -192,3 +192,12 @@ def test_what_cannot_be_checked_says_why(tmp_path: Path, ground: Ground) -> None
     )  # fmt: skip
     with pytest.raises(InvalidInput, match="has values now"):
         silent.check(house.name)
+
+
+def test_last_hours_of_a_young_model_are_compared_with_the_rest_of_its_window(tmp_path: Path, ground: Ground) -> None:
+    house = House(tmp_path, ground, changes=False)
+    house.train(Request())
+    report = house.day(0)
+    assert (report.reference_start_ms, report.reference_end_ms) == (MONDAY - TRAINED * DAY, MONDAY - DAY)
+    assert (report.start_ms, report.end_ms) == (MONDAY - DAY, MONDAY)
+    assert not report.drifted
