@@ -18,8 +18,8 @@ from aiops.store.telemetry.schema import PARTITIONED, Partitions, table
 ROW_GROUP = 122_880
 MOST_ROWS = 2 * ROW_GROUP
 """A larger table is left to DuckDB: copying it would hold up the writer thread."""
-DEAD_SHARE = 8
-"""Copied when deleted rows are at least one in so many of those that live ..."""
+DEAD_SHARE = 2
+"""Copied when deleted rows are at least one in so many of those that live; a copy takes room first, ..."""
 DEAD_ROWS = 64
 """... and as many as this."""
 FREE_SHARE = 16
