@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  || { echo "python3 cannot build a virtual environment: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt $(PIP_TORCH) torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[slack,llm,postgres,otlp-grpc,encryption,apprise,calendar,onnx,baselines,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[slack,llm,llm-anthropic,llm-google,llm-bedrock,llm-ollama,postgres,otlp-grpc,encryption,apprise,calendar,onnx,ray,baselines,dev]'
 	@touch $(STAMP)
 
 demo: setup ## start the service with a simulated shop, inject a fault, show the answer (ONCE=1 SEED=7 FAULT=none)
