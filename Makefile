@@ -42,6 +42,7 @@ boards: setup ## the scoring boards, where ../shared lies beside the checkout
 
 bench: setup ## speed and memory, as ratios
 	$(BIN)/python -m tests.benchmarks.speed
+	$(BIN)/python -m tests.benchmarks.serving
 
 alarms: setup ## false alarms on quiet series, and what is found
 	$(BIN)/python -m tests.benchmarks.false_alarms
