@@ -167,7 +167,17 @@ def operations(app: FastAPI) -> Iterator[str]:
 
 def call(house: House, operation: str, headers: dict[str, str]) -> int:
     method, path = operation.split(" ")
-    for name in ("answer_id", "incident_id", "action_id", "notification_id", "job_id", "silence_id", "name", "version", "checkpoint_id"):
+    for name in (
+        "answer_id",
+        "incident_id",
+        "action_id",
+        "notification_id",
+        "job_id",
+        "silence_id",
+        "name",
+        "version",
+        "checkpoint_id",
+    ):
         path = path.replace(f"{{{name}}}", "1")
     path = path.replace("{source}", "alertmanager")
     query = {"name": "a.csv"} if path.endswith("/import") else {}
