@@ -11,6 +11,7 @@ from aiops.agent.explanation import explain, hypotheses
 from aiops.agent.found import Found, named
 from aiops.agent.references import code, plain
 from aiops.agent.run_metrics import CONDITIONS
+from aiops.agent.tool_answer import looked_up
 from aiops.agent.units import moment
 from aiops.core.evidence import Answer, Citation, Evidence, EvidenceState
 from aiops.core.query import (
@@ -26,6 +27,7 @@ from aiops.core.query import (
     MetricStep,
     Plan,
     Question,
+    ToolStep,
     TraceStep,
 )
 
@@ -97,7 +99,8 @@ def _abstained(plan: Plan) -> str:
 
 def _footer(evidence: Sequence[Evidence], zone: str) -> list[str]:
     """One line on window, zone and age of the data; nothing where nothing was read."""
-    read = [e for e in evidence if e.state in (EvidenceState.OK, EvidenceState.NO_MATCH, EvidenceState.SOURCE_LATE)]
+    states = (EvidenceState.OK, EvidenceState.NO_MATCH, EvidenceState.SOURCE_LATE)
+    read = [e for e in evidence if e.state in states and e.kind != "tool"]
     if not read:
         return []
     first = min(read, key=lambda e: e.start_ms)
@@ -381,5 +384,5 @@ def _action(found: Found) -> str:
 _WRITERS: tuple[tuple[Any, Callable[[Found], str]], ...] = (
     (MetricStep, _metric), (ForecastStep, _metric), (CompareStep, _compare), (CostStep, _cost), (LogStep, _log),
     (TraceStep, _trace), (ChangeStep, _change), (IncidentStep, _incident), (DiscoverStep, _discover),
-    (ActionProposalStep, _action), (ExplainStep, explain),
+    (ActionProposalStep, _action), (ExplainStep, explain), (ToolStep, looked_up),
 )  # fmt: skip

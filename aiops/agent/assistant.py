@@ -125,6 +125,7 @@ class Assistant:
             self._last_deploy(question),
             self._services(question),
             lambda: self._executor.bill(question.principal, question.asked_ms),
+            self._executor.tools_by_subject,
         )
         try:
             self._validator.check(plan, catalogue, question.asked_ms)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiops.access.permissions import Permission, require
+from aiops.agent import run_tools
 from aiops.agent.catalogue import Catalogue
 from aiops.agent.found import Asking, Found
 from aiops.agent.ports import ActionProposer, CostLookup, IncidentLookup
@@ -47,7 +48,6 @@ from aiops.core.query import (
     ToolStep,
     TraceStep,
 )
-from aiops.core.untrusted import Untrusted
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,12 @@ class Executor:
     @property
     def tool_names(self) -> tuple[str, ...]:
         return tuple(sorted(self._tools))
+
+    @property
+    def tools_by_subject(self) -> dict[str, tuple[str, ...]]:
+        """Names of the tools by what they look into."""
+        subjects = {tool.subject for tool in self._tools.values() if tool.subject}
+        return {s: tuple(n for n in self.tool_names if self._tools[n].subject == s) for s in sorted(subjects)}
 
     def services_in_trouble(self, principal: Principal) -> tuple[str, ...]:
         """Services that active incidents are about; some of them may send no telemetry of their own."""
@@ -235,19 +241,4 @@ class Executor:
         return next((i for i in rows if step.target in touched(i)), None)
 
     def _tool(self, step: ToolStep, asking: Asking) -> Found:
-        tool = self._tools[step.name]
-        window = step.window.resolve(asking.now_ms)
-        try:
-            arguments = tool.Arguments.model_validate(step.args)
-        except ValueError as error:
-            raise InvalidPlan(f"The arguments of the tool '{step.name}' are wrong: {error}") from error
-        got = tool.run(arguments, asking.principal)
-        lines = [Untrusted(f"{r.service} {r.severity_text} {r.body.raw}") for r in got.logs[:50]]
-        lines += [Untrusted(f"{c.service} {c.kind}: {c.title.raw}") for c in got.changes[:50]]
-        figures = [
-            Figure(float(got.samples.series(i)[1][-1]), "", labels)
-            for i, labels in enumerate(got.samples.labels[:50])
-            if len(got.samples.series(i)[1])
-        ]
-        return Found(step, (evidence("tool", step, step.name, f"{step.name} {step.args}", window, figures, lines,
-                                     found=bool(lines or figures)),))  # fmt: skip
+        return run_tools.run(self._tools[step.name], step, asking)

@@ -44,7 +44,7 @@ def show(config: Config = None, data_dir: DataDir = None, json: Json = False) ->
     values = settings.model_dump(mode="json")
     _mask(values["state"], set())
     for kind, configured in _plugins(settings).items():
-        shown = values["receivers"] if kind == "connectors.notifiers" else values["connectors"][kind.split(".")[1]]
+        shown = values["receivers"] if kind == "connectors.notifiers" else values["connectors"][kind.rpartition(".")[2]]
         for name, plugin in configured.items():
             _mask(shown[name], _secret_options(kind, plugin.plugin))
     if json:
@@ -68,6 +68,7 @@ def _plugins(settings: Settings) -> dict[str, Mapping[str, PluginSettings]]:
         "connectors.inbound": settings.connectors.inbound,
         "connectors.executors": settings.connectors.executors,
         "connectors.chat": settings.connectors.chat,
+        "tools": settings.connectors.tools,
         "connectors.notifiers": settings.receivers,
     }
 

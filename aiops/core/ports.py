@@ -398,12 +398,22 @@ class Detector(Plugin[OptionsT]):
 
 
 class Tool(Plugin[OptionsT]):
-    """``aiops/agent/tools`` and ``aiops.tools`` entry points: a read-only look-up run by the executor."""
+    """``aiops/agent/tools`` and ``aiops.tools`` entry points: a read-only look-up run by the executor.
+
+    Arguments that have ``start_ms`` and ``end_ms`` are given the window of a step that names one. ``subject`` is what
+    the offline planner knows the kind of tool by; empty for one that only a language model may plan.
+    """
 
     Arguments: ClassVar[type[BaseModel]]
+    subject: ClassVar[str] = ""
 
     @abstractmethod
-    def run(self, arguments: BaseModel, principal: Principal) -> Collected: ...
+    def run(self, arguments: BaseModel, principal: Principal) -> Collected:
+        """Rows in the order in which they are shown; the number of rows of all kinds is bounded by the tool.
+
+        ``done`` below 1 says that there was more. Raises ``NotFound`` where what is named does not exist,
+        ``Forbidden`` outside the principal's scope, ``TransientError`` and ``PermanentError`` as a source does.
+        """
 
 
 # ------------------------------------------------------------------ seams inside aiops

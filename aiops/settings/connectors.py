@@ -41,5 +41,7 @@ class ConnectorSettings(Section):
     oncall: dict[str, PluginSettings] = Field(default_factory=dict)
     executors: dict[str, PluginSettings] = Field(default_factory=dict)
     chat: dict[str, PluginSettings] = Field(default_factory=dict)
+    tools: dict[str, PluginSettings] = Field(default_factory=dict)
+    """What the assistant looks into when asked, such as ``kubernetes``."""
     llm: dict[str, PluginSettings] = Field(default_factory=dict)
     """Providers of language models; ``agent.llm.model`` names one of them, or a plug-in that needs no options."""

@@ -37,10 +37,6 @@ class PluginFactory:
         self._lifetime.on_stop(plugin.close)
         return plugin
 
-    def every(self, kind: str) -> dict[str, Any]:
-        """All plug-ins of a kind, each with its default options."""
-        return {name: self.one(kind, name, PluginSettings(plugin=name)) for name in plugins.discover(kind)}
-
 
 def focus_file(path: Path) -> CostSource[Any]:
     """A source over one uploaded file, whose rows bear the file's name."""

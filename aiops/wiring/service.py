@@ -216,7 +216,7 @@ class Service:
             self.cost,
             self.incidents,
             self.actions,
-            plugins.every("tools"),
+            plugins.all("tools", settings.connectors.tools),
             elsewhere=elsewhere(settings, self.sources),
             deadline_s=settings.agent.deadline_s,
             max_series=settings.agent.max_series,

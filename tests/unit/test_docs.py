@@ -53,7 +53,11 @@ def test_the_connector_of_the_guide_polls(thermometer):
 
 
 @pytest.mark.parametrize(
-    "text", [*blocks("README.md", "yaml"), *blocks("docs/configuration.md", "yaml"), *blocks("docs/ingest.md", "yaml")]
+    "text",
+    [
+        *(b for file in ("README.md", "docs/configuration.md", "docs/ingest.md") for b in blocks(file, "yaml")),
+        *(b for b in blocks("docs/operations.md", "yaml") if not b.startswith("apiVersion")),
+    ],
 )
 def test_the_settings_of_the_guides_are_settings(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -61,6 +65,7 @@ def test_the_settings_of_the_guides_are_settings(text, tmp_path, monkeypatch):
     file.write_text(text)
     settings = load_settings(file)
     kinds = {f"connectors.{kind}": entries for kind, entries in dict(settings.connectors).items()}
+    kinds["tools"] = kinds.pop("connectors.tools")
     for kind, entries in {**kinds, "connectors.notifiers": settings.receivers}.items():
         for entry in entries.values():
             assert entry.options.keys() <= set(load(kind, entry.plugin).Options.model_fields), entry.plugin
