@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from aiops.agent.intents import may_only_name
 from aiops.agent.words import STOP
 from aiops.core.query import Question, ToolStep, Window
 
@@ -48,7 +49,8 @@ def read(
     """
     clusters = tuple(tools.get(KUBERNETES, ()))
     low = rest.lower()
-    if not clusters or intent in ("action", "cost") or _QUANTITY.search(low):
+    money = intent == "cost" and not may_only_name(question.text)
+    if not clusters or money or intent == "action" or _QUANTITY.search(low):
         return None
     about = _about(low, known)
     found = _events(low, about) or _logs(low, about) or _rollouts(low, about)
