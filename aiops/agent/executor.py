@@ -105,6 +105,11 @@ class Executor:
         subjects = {tool.subject for tool in self._tools.values() if tool.subject}
         return {s: tuple(n for n in self.tool_names if self._tools[n].subject == s) for s in sorted(subjects)}
 
+    @property
+    def tool_forms(self) -> tuple[str, ...]:
+        """A line a tool: its name and its arguments, as a planner has to give them."""
+        return tuple(f"{name}: {run_tools.arguments_of(self._tools[name])}" for name in self.tool_names)
+
     def services_in_trouble(self, principal: Principal) -> tuple[str, ...]:
         """Services that active incidents are about; some of them may send no telemetry of their own."""
         if self._incidents is None:

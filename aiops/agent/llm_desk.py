@@ -49,6 +49,7 @@ class LlmDesk:
     def system(self) -> str:
         """The system prompt: rules, concepts that may fit and can be measured here, services."""
         lines = [f"- {c.title} ({c.unit or '1'}): {(f.value or f.quantile)[:260]}" for c, f in self._fitting()]
+        lines += [f"- a tool step (name and args) looks into {form}" for form in self.executor.tool_forms]
         services = ", ".join(Untrusted(s).fenced(60) for s in _services(self.catalogue)[:20])
         return prompts.load(PROMPT).fill(
             now=str(self.question.asked_ms),

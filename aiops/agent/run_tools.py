@@ -39,12 +39,24 @@ def run(tool: Tool[Any], step: ToolStep, asking: Asking) -> Found:
     return Found(step, (Evidence("", "tool", step.title or step.name, step.name, said, *window, state, note=note),))
 
 
+def arguments_of(tool: Tool[Any]) -> str:
+    """Names of the arguments and what they take, in a line; times are left out, as the step's window gives them."""
+    fields = tool.Arguments.model_json_schema().get("properties", {})
+    return "; ".join(
+        f"{name} {'|'.join(str(v) for v in form['enum'] if v) if 'enum' in form else form.get('type', 'string')}"
+        for name, form in fields.items()
+        if name not in ("start_ms", "end_ms")
+    )
+
+
 def _read(got: Collected, step: ToolStep, said: str, window: tuple[int, int]) -> Evidence:
     rows = [
         (r.time_unix_nano // 1_000_000, _line(f"{r.service} {r.severity_text}", r.body.raw)) for r in got.logs
     ] + [(c.time_ms, _line(f"{c.service} {c.kind}", c.title.raw)) for c in got.changes]  # fmt: skip
     shown = rows[:MOST_LINES]
     figures = [Figure(ms / 1000, "time", name=AT if ms else UNDATED) for ms, _ in shown]
+    if "window" not in step.model_fields_set:  # nobody asked for a time, so it is that of what there is
+        window = min((ms for ms, _ in shown if ms), default=window[0]), window[1]
     measured = 0
     for i, labels in enumerate(got.samples.labels[:MOST_LINES]):
         values = got.samples.series(i)[1]

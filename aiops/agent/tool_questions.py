@@ -50,13 +50,15 @@ def read(
     clusters = tuple(tools.get(KUBERNETES, ()))
     low = rest.lower()
     money = intent == "cost" and not may_only_name(question.text)
-    if not clusters or money or intent == "action" or _QUANTITY.search(low):
+    if not clusters or money or intent == "action":
         return None
     about = _about(low, known)
-    found = _events(low, about) or _logs(low, about) or _rollouts(low, about)
+    counts = _QUANTITY.search(low) is not None
+    found = None if counts else _events(low, about) or _logs(low, about) or _rollouts(low, about)
     past = window is not None and window.end_ms is not None and window.end_ms < question.asked_ms
     if found is None and not past:  # pods are known as they are now
-        found = _limits(low, about) or _why(low, about) or _state(low, about)
+        found = None if counts else _limits(low, about) or _why(low, about)
+        found = found or (_state(low, about) if not counts or _HOW_MANY_PODS.search(low) else None)
     if found is None:
         return None
     asked = [c for c in clusters if re.search(rf"\b{re.escape(c.lower())}\b", low) and len(clusters) > 1] or clusters
@@ -155,6 +157,7 @@ _STATES = (
     ("restarted", r"\bre-?start\w*", "pods that have restarted"),
 )  # fmt: skip
 _QUANTITY = re.compile(r"\b(?:how (?:many|much|often|fast)|number of|count of|rate of|per (?:second|minute|hour))\b")
+_HOW_MANY_PODS = re.compile(r"\b(?:how many|number of|count of) pods\b")
 _CLUSTER = re.compile(r"\b(?:kubernetes|k8s|kube|kubectl|pods?|deployments?|statefulsets?|daemonsets?)\b")
 _PREVIOUS = re.compile(
     r"\b(?:previous|prior|earlier|crashed|last run)\b"

@@ -368,6 +368,16 @@ def test_why_a_pod_restarts_is_answered_with_times_and_hostile_text_stays_text(c
     assert "{E1" not in answer.text
 
 
+def test_a_language_model_is_told_the_tool_and_its_arguments(cluster: Cluster) -> None:
+    with tool(cluster) as made:
+        executor = Executor(TableQuerier({}, [], []), tools={"prod": made})
+        (form,) = executor.tool_forms
+        executor.close()
+    assert form.startswith("prod: what pods|events|logs|rollouts|limits; namespace string; name string;")
+    assert "start_ms" not in form
+    assert len(form) < 400
+
+
 def test_none_is_said_with_how_many_were_looked_at(cluster: Cluster) -> None:
     with tool(cluster) as made:
         answer = ask(made, "are any pods pending?")

@@ -43,6 +43,7 @@ def looked_up(made: Plan) -> list[dict[str, Any]]:
         ("which revisions of deployment checkout were there?", [{"what": "rollouts", "name": "checkout"}]),
         ("what are the limits of deployment cart", [{"what": "limits", "name": "cart"}]),
         ("resource requests of pod cart-0 -n shop", [{"what": "limits", "name": "cart-0", "namespace": "shop"}]),
+        ("how many pods are pending?", [{"what": "pods", "state": "pending"}]),
         ("which pods are crash looping", [{"what": "pods", "state": "crash_looping"}]),
         ("are any pods pending in namespace shop?", [{"what": "pods", "state": "pending", "namespace": "shop"}]),
         ("list the pods in namespace shop", [{"what": "pods", "namespace": "shop"}]),
