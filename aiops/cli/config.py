@@ -43,7 +43,8 @@ def show(config: Config = None, data_dir: DataDir = None, json: Json = False) ->
     settings = settings_of(config, data_dir)
     values = settings.model_dump(mode="json")
     _mask(values["state"], set())
-    for kind, configured in _plugins(settings).items():
+    others = {"connectors.oncall": settings.connectors.oncall, "connectors.llm": settings.connectors.llm}
+    for kind, configured in {**_plugins(settings), **others}.items():
         shown = values["receivers"] if kind == "connectors.notifiers" else values["connectors"][kind.rpartition(".")[2]]
         for name, plugin in configured.items():
             _mask(shown[name], _secret_options(kind, plugin.plugin))

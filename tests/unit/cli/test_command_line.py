@@ -104,7 +104,11 @@ def test_config_show_masks_secrets(
     file = tmp_path / "aiops.yaml"
     file.write_text(
         "receivers: {ops: {plugin: webhook, url: 'http://127.0.0.1/very-secret', headers: {X-Pass: very-secret}}}\n"
-        "connectors: {telemetry: {prom: {plugin: prometheus, url: 'http://me:very-secret@127.0.0.1/'}}}\n"
+        "connectors:\n"
+        "  telemetry: {prom: {plugin: prometheus, url: 'http://me:very-secret@127.0.0.1/'}}\n"
+        "  llm: {openai: {plugin: openai, api_key: very-secret}}\n"
+        "  oncall: {pd: {plugin: pagerduty, api_token: very-secret}}\n"
+        "  tools: {prod: {plugin: kubernetes, url: 'https://127.0.0.1', token: very-secret}}\n"
         "state: {url: 'postgresql://me:very-secret@127.0.0.1/aiops'}\n"
     )
     status, out, _ = output(capsys, "config", "show")
