@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from aiops.agent.assistant import Assistant
 from aiops.agent.catalogue import Catalogues
 from aiops.agent.executor import Executor
+from aiops.agent.tools import _kubernetes_client
 from aiops.core.errors import ConfigError, Forbidden, NotFound, PermanentError, TransientError
 from aiops.core.evidence import Answer as Told
 from aiops.core.evidence import EvidenceState
@@ -406,3 +416,84 @@ def test_a_server_that_is_away_and_one_that_refuses_are_said(cluster: Cluster) -
         scoped = ask(made, "events of namespace billing", of_namespace("shop"))
         assert "not among those that you may see" in scoped.text, "billing is a name here, and no question about money"
         assert "no such secret" not in scoped.text
+
+
+# ------------------------------------------------------------------ inside a pod
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate authority's own certificate for 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cluster")])
+    start = datetime.now(UTC) - timedelta(days=1)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=10))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = folder / "ca.crt", folder / "key.pem"
+    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return public, private
+
+
+@contextmanager
+def over_tls(public: Path, private: Path) -> Iterator[int]:
+    """The port of a server of an empty list of pods that a token is needed for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers.get("authorization") == f"Bearer {TOKEN}"
+            body = b'{"items": []}'
+            self.send_response(200 if known else 401)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(public, private)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_inside_a_pod_address_token_and_authority_are_those_of_the_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public, private = certificate(tmp_path)
+    (tmp_path / "token").write_text(TOKEN)
+    monkeypatch.setattr(_kubernetes_client, "MOUNT", tmp_path)
+    with over_tls(public, private) as port:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(port))
+        made: Any = build("tools", "kubernetes", {"in_cluster": True}, PluginContext("prod", lambda: NOW))
+        stranger: Any = build(
+            "tools", "kubernetes", {"url": f"https://127.0.0.1:{port}", "token": TOKEN}, PluginContext("prod")
+        )
+        try:
+            assert look(made, what="pods").logs == ()
+            with pytest.raises(TransientError, match="certificate"):
+                look(stranger, what="pods")
+        finally:
+            made.close()
+            stranger.close()

@@ -118,7 +118,9 @@ class KubernetesClient:
         except httpx.TimeoutException as error:
             raise TransientError(f"{self._name} did not answer in time.") from error
         except httpx.HTTPError as error:
-            raise TransientError(f"{self._name} cannot be reached ({type(error).__name__}).") from error
+            untrusted = isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE_VERIFY" in str(error)
+            why = "its certificate is not trusted, see ca_file" if untrusted else type(error).__name__
+            raise TransientError(f"{self._name} cannot be reached ({why}).") from error
         if response.status_code == 200:
             return bytes(body)
         raise self._error(response.status_code, bytes(body))
