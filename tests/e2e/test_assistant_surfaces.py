@@ -14,7 +14,7 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 
 from aiops.store.state.database import StateDatabase, sqlite_url
-from aiops.store.state.usage import UsageRepository
+from aiops.store.state.model_uses import ModelUseRepository
 from tests.contract.chat_completions import Reply, Server, tool_call
 from tests.contract.peers import Peer, peer
 from tests.e2e.process import Service, aiops, until
@@ -80,7 +80,7 @@ def test_an_llm_plans_over_the_store(tmp_path: Path) -> None:
             assert AVAIL in json.dumps(llm.requests[1]["messages"]), "the tool's answer reached the model"
             assert llm.keys == ["Bearer sk-very-secret"] * 2
             assert "sk-very-secret" not in done.stdout + service.log.read_text()
-            assert spent(service) == (2, pytest.approx(2 * 0.00045))
+            assert spent(service) == (2 * 1100, pytest.approx(2 * 0.00045))
 
             shown = aiops(tmp_path, "ask", QUESTION, "--data-dir", str(service.data))
             assert "openai:gpt-5-mini" in shown.stdout, shown.stdout + shown.stderr
@@ -90,12 +90,12 @@ def test_an_llm_plans_over_the_store(tmp_path: Path) -> None:
             service.close()
 
 
-def spent(service: Service) -> tuple[int, float]:
-    """Calls and USD of today in the service's own state store."""
+def spent(service: Service) -> tuple[float, float]:
+    """Tokens and USD of the language model in the service's own ledger."""
     state = StateDatabase(sqlite_url(service.data))
     try:
-        usage = UsageRepository(state).spent()
-        return usage.calls, usage.cost
+        uses = ModelUseRepository(state).list(0, 2**62, "openai:gpt-5-mini")
+        return sum(use.quantity for use in uses), sum(use.cost for use in uses)
     finally:
         state.close()
 

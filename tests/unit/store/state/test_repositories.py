@@ -37,7 +37,6 @@ from aiops.store.state.incidents import IncidentRepository
 from aiops.store.state.keys import KeyRepository
 from aiops.store.state.outbox import OutboxRepository
 from aiops.store.state.reports import ReportRepository
-from aiops.store.state.usage import UsageRepository
 
 NOW = 1_764_000_000_000
 
@@ -399,24 +398,6 @@ def test_checkpoints_are_kept_a_few_deep(database: StateDatabase) -> None:
     assert [c.path for c in dropped] == ["p1"]
     assert added == repository.of("m")[0]
     assert (added.version, added.detail) == ("m/1", (("k", "v"),))
-
-
-def test_usage_is_summed_by_subject_and_day(database: StateDatabase) -> None:
-    time = [NOW]
-    repository = UsageRepository(database, lambda: time[0])
-    repository.record("key:1", 0.5)
-    repository.record("key:1", 0.25)
-    repository.record("key:2", 1.0)
-    time[0] += 86_400_000
-    repository.record("key:1", 2.0)
-    assert (repository.spent("key:1").cost, repository.spent().cost) == (2.0, 2.0)
-    day = repository.list()[0].day
-    assert [(u.subject, u.cost, u.calls) for u in repository.list() if u.day == day] == [
-        ("key:1", 0.75, 2),
-        ("key:2", 1.0, 1),
-    ]
-    assert repository.spent("key:1", day).calls == 2
-    assert repository.spent("nobody").cost == 0.0
 
 
 def test_a_report_is_delivered_once(database: StateDatabase) -> None:
