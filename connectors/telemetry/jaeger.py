@@ -4,46 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SecretStr
-
 from aiops.core.errors import Forbidden, PermanentError
-from aiops.core.ports import Collected, PluginContext, PluginOptions, TelemetrySource
 from aiops.core.principal import Principal
 from aiops.core.series import labels_of
 from aiops.core.signals import Span
 from aiops.core.untrusted import Untrusted
-from connectors.http import client
+from connectors.in_place import InPlaceOptions, InPlaceSource
 
 MOST_TRACES = 100
 MOST_SERVICES = 10
 """Services asked where no service is named; the API gives traces by service only."""
 
 
-class JaegerOptions(PluginOptions):
+class JaegerOptions(InPlaceOptions):
     """``url`` is the query service's, such as ``http://jaeger:16686``."""
 
-    url: str
-    bearer_token: SecretStr = SecretStr("")
-    timeout_s: float = Field(15.0, gt=0, le=120)
 
-
-class Jaeger(TelemetrySource[JaegerOptions]):
+class Jaeger(InPlaceSource[JaegerOptions]):
     """Questions and explanations read its spans where ``agent.traces_source`` names it."""
 
     Options = JaegerOptions
-    interval_s = 0.0
-
-    def __init__(self, options: JaegerOptions, context: PluginContext) -> None:
-        super().__init__(options, context)
-        token = options.bearer_token.get_secret_value()
-        headers = {"Authorization": SecretStr(f"Bearer {token}")} if token else {}
-        self._http = client(context.name, options.url.rstrip("/"), headers=headers, timeout_s=options.timeout_s)
-
-    def poll(self, cursor: str) -> Collected:
-        return Collected(cursor=cursor)
-
-    def close(self) -> None:
-        self._http.close()
 
     def spans(
         self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 1000

@@ -6,36 +6,29 @@ import json
 import re
 from typing import Any
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import field_validator
 
 from aiops.core.errors import Forbidden, PermanentError
-from aiops.core.ports import Collected, PluginContext, PluginOptions, TelemetrySource
 from aiops.core.principal import Principal
 from aiops.core.series import labels_of
 from aiops.core.signals import LogQuery, LogRecord
 from aiops.core.untrusted import Untrusted
-from connectors.http import client
+from connectors.in_place import InPlaceOptions, InPlaceSource
 
 MOST_LINES = 5000
 SEVERITIES = ((21, "FATAL", "fatal|critical|emerg"), (17, "ERROR", "err|error"), (13, "WARN", "warn|warning"))
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-class LokiOptions(PluginOptions):
+class LokiOptions(InPlaceOptions):
     """``service_label`` is the stream label that names a service, ``level_label`` the one that holds the level.
 
     ``tenant`` is sent as ``X-Scope-OrgID``; ``base`` are matchers that every look-up has, such as ``cluster="eu"``.
     """
 
-    url: str
-    bearer_token: SecretStr = SecretStr("")
-    username: str = ""
-    password: SecretStr = SecretStr("")
-    tenant: str = ""
     service_label: str = "service_name"
     level_label: str = "level"
     base: str = ""
-    timeout_s: float = Field(15.0, gt=0, le=120)
 
     @field_validator("service_label", "level_label")
     @classmethod
@@ -45,27 +38,10 @@ class LokiOptions(PluginOptions):
         return value
 
 
-class Loki(TelemetrySource[LokiOptions]):
+class Loki(InPlaceSource[LokiOptions]):
     """Questions and explanations read its lines where ``agent.logs_source`` names it."""
 
     Options = LokiOptions
-    interval_s = 0.0
-
-    def __init__(self, options: LokiOptions, context: PluginContext) -> None:
-        super().__init__(options, context)
-        headers: dict[str, str | SecretStr] = {"X-Scope-OrgID": options.tenant} if options.tenant else {}
-        if options.bearer_token.get_secret_value():
-            headers["Authorization"] = SecretStr(f"Bearer {options.bearer_token.get_secret_value()}")
-        auth = (options.username, options.password) if options.username else None
-        self._http = client(
-            context.name, options.url.rstrip("/"), headers=headers, auth=auth, timeout_s=options.timeout_s
-        )
-
-    def poll(self, cursor: str) -> Collected:
-        return Collected(cursor=cursor)
-
-    def close(self) -> None:
-        self._http.close()
 
     def logs(self, query: LogQuery, principal: Principal) -> list[LogRecord]:
         limit = min(query.limit, MOST_LINES)

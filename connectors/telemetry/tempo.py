@@ -6,53 +6,26 @@ import json
 import re
 from typing import Any
 
-from pydantic import Field, SecretStr
-
 from aiops.core.errors import Forbidden, PermanentError
-from aiops.core.ports import Collected, PluginContext, PluginOptions, TelemetrySource
 from aiops.core.principal import Principal
 from aiops.core.series import labels_of
 from aiops.core.signals import Span
 from aiops.core.untrusted import Untrusted
-from connectors.http import client
+from connectors.in_place import InPlaceOptions, InPlaceSource
 
 MOST_TRACES = 100
 SPANS_A_TRACE = 20
 _ATTRIBUTE = re.compile(r"[a-zA-Z_][\w.]*")
 
 
-class TempoOptions(PluginOptions):
+class TempoOptions(InPlaceOptions):
     """``tenant`` is sent as ``X-Scope-OrgID``."""
 
-    url: str
-    bearer_token: SecretStr = SecretStr("")
-    username: str = ""
-    password: SecretStr = SecretStr("")
-    tenant: str = ""
-    timeout_s: float = Field(15.0, gt=0, le=120)
 
-
-class Tempo(TelemetrySource[TempoOptions]):
+class Tempo(InPlaceSource[TempoOptions]):
     """Questions and explanations read its spans where ``agent.traces_source`` names it."""
 
     Options = TempoOptions
-    interval_s = 0.0
-
-    def __init__(self, options: TempoOptions, context: PluginContext) -> None:
-        super().__init__(options, context)
-        headers: dict[str, str | SecretStr] = {"X-Scope-OrgID": options.tenant} if options.tenant else {}
-        if options.bearer_token.get_secret_value():
-            headers["Authorization"] = SecretStr(f"Bearer {options.bearer_token.get_secret_value()}")
-        auth = (options.username, options.password) if options.username else None
-        self._http = client(
-            context.name, options.url.rstrip("/"), headers=headers, auth=auth, timeout_s=options.timeout_s
-        )
-
-    def poll(self, cursor: str) -> Collected:
-        return Collected(cursor=cursor)
-
-    def close(self) -> None:
-        self._http.close()
 
     def spans(
         self, start_ms: int, end_ms: int, principal: Principal, service: str = "", limit: int = 1000
