@@ -18,11 +18,24 @@ _HEAD = 8
 
 
 def dumps(state: State) -> bytes:
-    """Safetensors bytes: ``s.<name>`` arrays with the series axis first, ``g.<name>`` shared ones."""
+    """Safetensors bytes: ``s.<name>`` arrays with the series axis first, ``g.<name>`` shared ones.
+
+    Equal states give equal bytes, so that a digest names a content.
+    """
     tensors = {f"s.{k}": np.ascontiguousarray(v) for k, v in state.arrays.items()}
     tensors |= {f"g.{k}": np.ascontiguousarray(v) for k, v in state.shared.items()}
     ids = json.dumps(list(state.series_ids), ensure_ascii=True)
-    return bytes(save(tensors, {"format": FORMAT, "step_ms": str(state.step_ms), "series_ids": ids}))
+    return _in_order(bytes(save(tensors, {"format": FORMAT, "step_ms": str(state.step_ms), "series_ids": ids})))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its metadata sorted: the library writes them in an order of chance."""
+    size = int.from_bytes(data[:_HEAD], "little")
+    head = json.loads(data[_HEAD : _HEAD + size])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _HEAD)
+    return len(text).to_bytes(_HEAD, "little") + text + data[_HEAD + size :]
 
 
 def loads(data: bytes) -> State:

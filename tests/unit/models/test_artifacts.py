@@ -51,3 +51,8 @@ def test_a_changed_byte_never_crashes(place: int, value: int) -> None:
 def test_wrong_metadata_is_refused(meta: dict[str, str]) -> None:
     with pytest.raises(InvalidInput):
         loads(save({"s.x": np.zeros((1, 2), np.float32)}, meta))
+
+
+def test_equal_states_are_equal_files() -> None:
+    state = State(("a", "b"), 1000, {"x": np.zeros((2, 3), np.float32), "y": np.ones(2, np.int64)}, {"g": np.zeros(3)})
+    assert {dumps(state) for _ in range(20)} == {dumps(loads(dumps(state)))}
